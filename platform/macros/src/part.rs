@@ -1,0 +1,183 @@
+//! `#[part]`: table, names and call functions of one part trait.
+
+use proc_macro2::TokenStream;
+use quote::{format_ident, quote};
+use syn::{Attribute, Error, FnArg, Ident, ItemTrait, Pat, Result, Signature, TraitItem, TraitItemFn};
+
+/// One hook, taken apart.
+struct Hook<'a> {
+    documentation: Vec<&'a Attribute>,
+    signature: &'a Signature,
+    arguments: Vec<&'a Ident>,
+}
+
+impl<'a> Hook<'a> {
+    fn new(function: &'a TraitItemFn) -> Result<Self> {
+        let signature = &function.sig;
+        if !signature.generics.params.is_empty() || function.default.is_some() {
+            return Err(Error::new_spanned(
+                signature,
+                "a hook has no generic parameters and no default body",
+            ));
+        }
+        let mut arguments = Vec::new();
+        for input in &signature.inputs {
+            match input {
+                FnArg::Typed(typed) => match &*typed.pat {
+                    Pat::Ident(pattern) => arguments.push(&pattern.ident),
+                    other => return Err(Error::new_spanned(other, "a hook's arguments are plain names")),
+                },
+                FnArg::Receiver(receiver) => return Err(Error::new_spanned(receiver, "a hook has no self")),
+            }
+        }
+        let documentation: Vec<_> = function.attrs.iter().filter(|a| a.path().is_ident("doc")).collect();
+        if documentation.is_empty() {
+            return Err(Error::new_spanned(signature, "a hook documents its promises"));
+        }
+        Ok(Self { documentation, signature, arguments })
+    }
+
+    fn name(&self) -> &Ident {
+        &self.signature.ident
+    }
+
+    /// `unsafe fn(A, B) -> R`
+    fn pointer(&self) -> TokenStream {
+        let unsafety = &self.signature.unsafety;
+        let types = self.signature.inputs.iter().map(|input| match input {
+            FnArg::Typed(typed) => &typed.ty,
+            FnArg::Receiver(_) => unreachable!("refused in Hook::new"),
+        });
+        let output = &self.signature.output;
+        quote!(#unsafety fn(#(#types),*) #output)
+    }
+
+    /// A public function that calls `target` with the hook's arguments.
+    fn function(&self, target: &TokenStream) -> TokenStream {
+        let Self { documentation, signature, arguments } = self;
+        let body = match signature.unsafety {
+            Some(_) => quote!(unsafe { #target(#(#arguments),*) }),
+            None => quote!(#target(#(#arguments),*)),
+        };
+        quote! {
+            #(#documentation)*
+            #[inline(always)]
+            pub #signature { #body }
+        }
+    }
+}
+
+pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> {
+    let module: Ident = syn::parse2(arguments)?;
+    let contract: ItemTrait = syn::parse2(item)?;
+    let part = &contract.ident;
+    let hooks = contract
+        .items
+        .iter()
+        .map(|item| match item {
+            TraitItem::Fn(function) => Hook::new(function),
+            other => Err(Error::new_spanned(other, "a part has only functions")),
+        })
+        .collect::<Result<Vec<_>>>()?;
+
+    let names: Vec<_> = hooks.iter().map(Hook::name).collect();
+    let pointers = hooks.iter().map(Hook::pointer);
+    let slot_documentation = hooks.iter().map(|hook| &hook.documentation);
+    let macro_name = format_ident!("{module}_hooks");
+    let module_documentation = format!("The hooks of [`platform::{part}`].");
+
+    let through_trait = hooks.iter().map(|hook| {
+        let name = hook.name();
+        hook.function(&quote!(<Part as platform::#part>::#name))
+    });
+    let without_trait = hooks.iter().map(|hook| {
+        let name = hook.name();
+        hook.function(&quote!(Part::#name))
+    });
+    let through_table = hooks.iter().map(|hook| {
+        let name = hook.name();
+        let Hook { documentation, signature, arguments } = hook;
+        quote! {
+            #(#documentation)*
+            #[inline(always)]
+            pub #signature {
+                // SAFETY: `install` filled the slot before any other CPU or hook ran, and nothing writes it again.
+                unsafe { ((*(&raw const TABLE)).assume_init_ref().#name)(#(#arguments),*) }
+            }
+        }
+    });
+
+    Ok(quote! {
+        #contract
+
+        /// Names of the hooks of this part.
+        pub const HOOKS: &[crate::Hook] =
+            &[#(crate::Hook { part: stringify!(#part), name: stringify!(#names) }),*];
+
+        /// One function pointer a hook.
+        #[derive(Clone, Copy, Debug)]
+        #[repr(C)]
+        pub struct Table {
+            #(#(#slot_documentation)* pub #names: #pointers,)*
+        }
+
+        impl Table {
+            /// The table of one backend.
+            pub fn of<B: #part>() -> Self {
+                Self { #(#names: B::#names),* }
+            }
+        }
+
+        #[doc(hidden)]
+        #[macro_export]
+        macro_rules! #macro_name {
+            (static $backend:ty) => {
+                #[doc = #module_documentation]
+                #[allow(clippy::undocumented_unsafe_blocks, unused_imports)]
+                pub mod #module {
+                    use super::*;
+                    use platform::*;
+                    type Part = <$backend as platform::Platform>::#part;
+                    /// Nothing to do: the backend is bound at compile time.
+                    #[inline(always)]
+                    pub fn install() {}
+                    #(#through_trait)*
+                }
+            };
+            (direct $backend:ty) => {
+                #[doc = #module_documentation]
+                #[allow(clippy::undocumented_unsafe_blocks, unused_imports)]
+                pub mod #module {
+                    use super::*;
+                    use platform::*;
+                    /// Hides the trait: a backend without functions of its own does not compile here.
+                    #[allow(dead_code)]
+                    enum #part {}
+                    type Part = <$backend as platform::Platform>::#part;
+                    /// Nothing to do: the backend is bound at compile time.
+                    #[inline(always)]
+                    pub fn install() {}
+                    #(#without_trait)*
+                }
+            };
+            (table $backend:ty) => {
+                #[doc = #module_documentation]
+                #[allow(clippy::undocumented_unsafe_blocks, unused_imports)]
+                pub mod #module {
+                    use super::*;
+                    use platform::*;
+                    static mut TABLE: core::mem::MaybeUninit<platform::table::#part> =
+                        core::mem::MaybeUninit::uninit();
+                    /// Fills the slots with functions the optimizer cannot know.
+                    pub fn install() {
+                        type Part = <$backend as platform::Platform>::#part;
+                        let table = core::hint::black_box(platform::table::#part::of::<Part>());
+                        // SAFETY: runs once, before any hook is called and before any other CPU runs.
+                        unsafe { (&raw mut TABLE).write_volatile(core::mem::MaybeUninit::new(table)) };
+                    }
+                    #(#through_table)*
+                }
+            };
+        }
+    })
+}
