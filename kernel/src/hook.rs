@@ -1,0 +1,24 @@
+//! The one file that names the platform: which backend is below, and how its hooks are reached.
+//!
+//! Where several backends are asked for, the first of native, vmi, lguest is taken. On the build machine the kernel
+//! stands on the simulated platform.
+
+use crate::trap::Upcalls;
+
+#[cfg(not(target_os = "none"))]
+pub type Backend = sim::Sim<Upcalls>;
+#[cfg(all(target_os = "none", feature = "native"))]
+pub type Backend = arch_native::Native<Upcalls>;
+#[cfg(all(target_os = "none", not(feature = "native"), feature = "vmi"))]
+compile_error!("the vmi backend is not built yet");
+#[cfg(all(target_os = "none", not(feature = "native"), feature = "lguest"))]
+compile_error!("the lguest backend is not built yet");
+#[cfg(all(target_os = "none", not(any(feature = "native", feature = "vmi", feature = "lguest"))))]
+compile_error!("name a backend: --features native");
+
+#[cfg(feature = "dispatch-table")]
+platform::hooks!(table Backend);
+#[cfg(all(feature = "dispatch-direct", not(feature = "dispatch-table")))]
+platform::hooks!(direct Backend);
+#[cfg(not(any(feature = "dispatch-direct", feature = "dispatch-table")))]
+platform::hooks!(static Backend);

@@ -1,0 +1,37 @@
+//! Process and thread numbers.
+
+use crate::sync::IrqLock;
+use crate::util::IdAllocator;
+
+/// A process, thread, group or session number. Process 1 is the first program; 0 stands for "none" or the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[repr(transparent)]
+pub struct Pid(pub i32);
+
+/// Linux's default `pid_max`.
+pub const PID_MAX: u32 = 32768;
+
+struct Pids {
+    used: IdAllocator,
+    next: u32,
+}
+
+static PIDS: IrqLock<Option<Pids>> = IrqLock::new(None);
+
+impl Pid {
+    /// A number not in use, above those given out lately; none if all are in use.
+    pub fn allocate() -> Option<Self> {
+        let mut pids = PIDS.lock();
+        let pids = pids.get_or_insert_with(|| Pids { used: IdAllocator::new(PID_MAX), next: 1 });
+        let id = pids.used.allocate_from(pids.next).or_else(|| pids.used.allocate_from(1))?;
+        pids.next = id + 1;
+        Some(Self(id as i32))
+    }
+
+    /// Gives the number back: nothing is called by it any more.
+    pub fn free(self) {
+        if let Some(pids) = PIDS.lock().as_mut() {
+            pids.used.free(self.0 as u32);
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Processes and their threads.
+//!
+//! A [`Task`] is what the scheduler runs: a thread of a user program, or one of the kernel's own. A [`Process`] is what
+//! threads share (Linux's thread group). Relations between processes (parents, children, groups, sessions) are kept
+//! under one lock, [`tree`].
+
+pub mod clone;
+pub mod credentials;
+pub mod exit;
+pub mod futex;
+pub mod ids;
+pub mod limits;
+pub mod syscalls;
+pub mod tree;
+pub mod wait;
+
+mod current;
+mod process;
+mod task;
+
+pub use credentials::Credentials;
+pub use current::{Current, current};
+pub use ids::Pid;
+pub use limits::{Limit, Limits, Resource};
+pub use process::{Process, Usage};
+pub use task::{Task, TaskKind};

@@ -1,0 +1,227 @@
+//! What the threads of a program share.
+
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use platform::Nanoseconds;
+
+use super::{Credentials, Limits, Pid, Task};
+use crate::fs::{FileTable, FsContext};
+use crate::mm::AddressSpace;
+use crate::signal::{ProcessSignals, SignalActions};
+use crate::sync::{IrqLock, SpinLock, WaitQueue};
+use crate::time::ProcessTimers;
+
+/// CPU time and counts, as `getrusage(2)` gives them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// Time in user mode.
+    pub user: Nanoseconds,
+    /// Time in the kernel.
+    pub system: Nanoseconds,
+    /// Page faults without input from a device.
+    pub minor_faults: u64,
+    /// Page faults with it.
+    pub major_faults: u64,
+    /// Times it waited.
+    pub voluntary_switches: u64,
+    /// Times it was made to wait.
+    pub involuntary_switches: u64,
+    /// Most memory it had at once, in KiB.
+    pub max_resident_kib: u64,
+}
+
+impl Usage {
+    /// Adds what another process or thread used.
+    pub fn add(&mut self, other: &Self) {
+        self.user = self.user.saturating_add(other.user);
+        self.system = self.system.saturating_add(other.system);
+        self.minor_faults += other.minor_faults;
+        self.major_faults += other.major_faults;
+        self.voluntary_switches += other.voluntary_switches;
+        self.involuntary_switches += other.involuntary_switches;
+        self.max_resident_kib = self.max_resident_kib.max(other.max_resident_kib);
+    }
+}
+
+/// What the threads of a program share: Linux's thread group.
+pub struct Process {
+    /// Its number, which is also its first thread's.
+    pub pid: Pid,
+    /// Its living threads.
+    pub threads: IrqLock<Vec<Arc<Task>>>,
+    /// Open files. Replaced at `execve` if shared with another process.
+    pub files: SpinLock<Arc<FileTable>>,
+    /// Root, working directory and file mode mask.
+    pub fs: SpinLock<Arc<FsContext>>,
+    /// What each signal does.
+    pub actions: SpinLock<Arc<SignalActions>>,
+    /// Signals pending for any of its threads, stop state, alternate.
+    pub signals: ProcessSignals,
+    /// The memory; none once it has ended. Tasks hold their own reference.
+    pub space: SpinLock<Option<Arc<AddressSpace>>>,
+    /// User and group numbers.
+    pub credentials: SpinLock<Arc<Credentials>>,
+    /// `setrlimit(2)`.
+    pub limits: SpinLock<Limits>,
+    /// Interval and POSIX timers.
+    pub timers: ProcessTimers,
+    /// Parent, children, group, session: guarded by [`super::tree`].
+    pub relations: super::tree::Relations,
+    /// Threads not yet gone.
+    pub live_threads: AtomicU32,
+    /// The process is ending: no thread may be added.
+    pub exiting: AtomicBool,
+    /// Status for `wait(2)`, set when `exiting` is; bits as in Linux's `wstatus`.
+    pub exit_status: AtomicU32,
+    /// Signal sent to the parent at the end; 0 for none.
+    pub exit_signal: AtomicU32,
+    /// Waiters for children that end, stop or go on.
+    pub child_events: WaitQueue,
+    /// Has run `execve` since it was made (`setpgid(2)` asks).
+    pub has_executed: AtomicBool,
+    /// Signal its parent's end sends it (`PR_SET_PDEATHSIG`); 0 for none.
+    pub parent_death_signal: AtomicU32,
+    /// `PR_SET_DUMPABLE`, kept for those who ask.
+    pub dumpable: AtomicBool,
+    /// `PR_SET_CHILD_SUBREAPER`.
+    pub child_subreaper: AtomicBool,
+    /// When it was made.
+    pub start_time: Nanoseconds,
+    /// What its threads that are gone have used.
+    pub gone_usage: SpinLock<Usage>,
+    /// What its children that were waited for have used.
+    pub children_usage: SpinLock<Usage>,
+    /// Ticks seen in user mode and in the kernel, to split run time by.
+    pub user_samples: AtomicU64,
+    /// As above.
+    pub system_samples: AtomicU64,
+}
+
+/// Everything a new process needs from outside.
+pub struct NewProcess {
+    /// Its number.
+    pub pid: Pid,
+    /// Open files.
+    pub files: Arc<FileTable>,
+    /// Root, working directory and mask.
+    pub fs: Arc<FsContext>,
+    /// What each signal does.
+    pub actions: Arc<SignalActions>,
+    /// The memory.
+    pub space: Option<Arc<AddressSpace>>,
+    /// User and group numbers.
+    pub credentials: Arc<Credentials>,
+    /// Limits.
+    pub limits: Limits,
+    /// Signal sent to the parent at the end; 0 for none.
+    pub exit_signal: u32,
+}
+
+impl Process {
+    /// A process with no thread yet, related to nobody.
+    pub fn new(with: NewProcess) -> Arc<Self> {
+        Arc::new(Self {
+            pid: with.pid,
+            threads: IrqLock::new(Vec::new()),
+            files: SpinLock::new(with.files),
+            fs: SpinLock::new(with.fs),
+            actions: SpinLock::new(with.actions),
+            signals: ProcessSignals::new(),
+            space: SpinLock::new(with.space),
+            credentials: SpinLock::new(with.credentials),
+            limits: SpinLock::new(with.limits),
+            timers: ProcessTimers::new(),
+            relations: super::tree::Relations::new(),
+            live_threads: AtomicU32::new(0),
+            exiting: AtomicBool::new(false),
+            exit_status: AtomicU32::new(0),
+            exit_signal: AtomicU32::new(with.exit_signal),
+            child_events: WaitQueue::new(),
+            has_executed: AtomicBool::new(false),
+            parent_death_signal: AtomicU32::new(0),
+            dumpable: AtomicBool::new(true),
+            child_subreaper: AtomicBool::new(false),
+            start_time: crate::time::now(),
+            gone_usage: SpinLock::new(Usage::default()),
+            children_usage: SpinLock::new(Usage::default()),
+            user_samples: AtomicU64::new(0),
+            system_samples: AtomicU64::new(0),
+        })
+    }
+
+    /// The table of open files.
+    pub fn files(&self) -> Arc<FileTable> {
+        self.files.lock().clone()
+    }
+
+    /// Root, working directory and mask.
+    pub fn fs(&self) -> Arc<FsContext> {
+        self.fs.lock().clone()
+    }
+
+    /// What each signal does.
+    pub fn actions(&self) -> Arc<SignalActions> {
+        self.actions.lock().clone()
+    }
+
+    /// User and group numbers.
+    pub fn credentials(&self) -> Arc<Credentials> {
+        self.credentials.lock().clone()
+    }
+
+    /// The memory, unless the process has ended.
+    pub fn space(&self) -> Option<Arc<AddressSpace>> {
+        self.space.lock().clone()
+    }
+
+    /// Its first thread, if that lives, or any.
+    pub fn any_thread(&self) -> Option<Arc<Task>> {
+        self.threads.lock().first().cloned()
+    }
+
+    /// A reference that does not keep it.
+    pub fn downgrade(self: &Arc<Self>) -> Weak<Self> {
+        Arc::downgrade(self)
+    }
+
+    /// What its threads, gone and living, have used.
+    pub fn usage(&self) -> Usage {
+        let mut usage = *self.gone_usage.lock();
+        let mut run = Nanoseconds::ZERO;
+        for task in self.threads.lock().iter() {
+            run = run.saturating_add(task.sched.runtime(task.sched.is_runnable()));
+            usage.minor_faults += task.minor_faults.load(Ordering::Relaxed);
+            usage.major_faults += task.major_faults.load(Ordering::Relaxed);
+            usage.voluntary_switches += task.sched.voluntary_switches.load(Ordering::Relaxed);
+            usage.involuntary_switches += task.sched.involuntary_switches.load(Ordering::Relaxed);
+        }
+        let (user, system) = self.split(run);
+        usage.user = usage.user.saturating_add(user);
+        usage.system = usage.system.saturating_add(system);
+        if let Some(space) = self.space() {
+            usage.max_resident_kib = usage.max_resident_kib.max(space.peak_resident_pages() * 4);
+        }
+        usage
+    }
+
+    /// Splits run time into user and kernel time, in the proportion in which interrupts found it in either.
+    pub fn split(&self, run: Nanoseconds) -> (Nanoseconds, Nanoseconds) {
+        let user = self.user_samples.load(Ordering::Relaxed);
+        let system = self.system_samples.load(Ordering::Relaxed);
+        if user + system == 0 {
+            return (run, Nanoseconds::ZERO);
+        }
+        let in_user = (u128::from(run.0) * u128::from(user) / u128::from(user + system)) as u64;
+        (Nanoseconds(in_user), Nanoseconds(run.0 - in_user))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.pid != Pid(0) {
+            self.pid.free();
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Relations between processes: parents, children, groups, sessions; and finding a process by its number.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::cell::UnsafeCell;
+
+use super::{Pid, Process, Task};
+use crate::sync::{IrqGuard, IrqLock};
+
+/// What a process has to do with others. Read and written under the tree's lock only.
+pub struct Relations(UnsafeCell<Related>);
+
+// SAFETY: reached only through `Tree::of` and `Tree::of_mut`, which need the lock.
+unsafe impl Sync for Relations {}
+
+/// The content of [`Relations`].
+#[derive(Default)]
+pub struct Related {
+    /// Who made it, or who adopted it.
+    pub parent: Weak<Process>,
+    /// Those it made or adopted, ended but not waited for among them.
+    pub children: Vec<Arc<Process>>,
+    /// Process group.
+    pub group: Pid,
+    /// Session.
+    pub session: Pid,
+    /// It has ended and waits to be waited for.
+    pub zombie: bool,
+    /// It is stopped, and its parent has not been told by `wait(2)`: the signal.
+    pub stop_report: Option<u32>,
+    /// It goes on, and its parent has not been told by `wait(2)`.
+    pub continue_report: bool,
+}
+
+impl Relations {
+    /// Related to nobody.
+    pub fn new() -> Self {
+        Self(UnsafeCell::new(Related::default()))
+    }
+}
+
+impl Default for Relations {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// All processes and threads by number.
+pub struct Tree {
+    processes: BTreeMap<Pid, Weak<Process>>,
+    tasks: BTreeMap<Pid, Weak<Task>>,
+}
+
+static TREE: IrqLock<Tree> = IrqLock::new(Tree { processes: BTreeMap::new(), tasks: BTreeMap::new() });
+
+/// Takes the lock on all relations. Order: before the locks of signals and run queues.
+pub fn lock() -> IrqGuard<'static, Tree> {
+    TREE.lock()
+}
+
+/// The process with this number, ended but not waited for included.
+pub fn find(pid: Pid) -> Option<Arc<Process>> {
+    lock().process(pid)
+}
+
+/// The thread with this number.
+pub fn find_task(tid: Pid) -> Option<Arc<Task>> {
+    lock().task(tid)
+}
+
+impl Tree {
+    /// What `process` has to do with others.
+    pub fn of<'a>(&'a self, process: &'a Process) -> &'a Related {
+        // SAFETY: the lock is held, shared with `self`.
+        unsafe { &*process.relations.0.get() }
+    }
+
+    /// As [`Self::of`], to change.
+    pub fn of_mut<'a>(&'a mut self, process: &'a Process) -> &'a mut Related {
+        // SAFETY: the lock is held, exclusively with `self`.
+        unsafe { &mut *process.relations.0.get() }
+    }
+
+    /// The process with this number.
+    pub fn process(&self, pid: Pid) -> Option<Arc<Process>> {
+        self.processes.get(&pid).and_then(Weak::upgrade)
+    }
+
+    /// The thread with this number.
+    pub fn task(&self, tid: Pid) -> Option<Arc<Task>> {
+        self.tasks.get(&tid).and_then(Weak::upgrade)
+    }
+
+    /// Makes a process known.
+    pub fn add_process(&mut self, process: &Arc<Process>) {
+        self.processes.insert(process.pid, Arc::downgrade(process));
+    }
+
+    /// Makes a thread known.
+    pub fn add_task(&mut self, task: &Arc<Task>) {
+        self.tasks.insert(task.tid, Arc::downgrade(task));
+    }
+
+    /// Forgets a process that has been waited for.
+    pub fn remove_process(&mut self, pid: Pid) {
+        self.processes.remove(&pid);
+    }
+
+    /// Forgets a thread that has ended.
+    pub fn remove_task(&mut self, tid: Pid) {
+        self.tasks.remove(&tid);
+    }
+
+    /// All processes, ended but not waited for included, by number.
+    pub fn processes(&self) -> Vec<Arc<Process>> {
+        self.processes.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Those of a group.
+    pub fn group_members(&self, group: Pid) -> Vec<Arc<Process>> {
+        self.processes.values().filter_map(Weak::upgrade).filter(|process| self.of(process).group == group).collect()
+    }
+
+    /// How many threads there are.
+    pub fn task_count(&self) -> usize {
+        self.tasks.len()
+    }
+}

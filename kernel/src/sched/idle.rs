@@ -1,0 +1,41 @@
+//! CPUs with nothing to do.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use platform::{CpuId, CpuSet};
+
+use crate::hook::cpu;
+use crate::percpu::this_cpu;
+use crate::sched::yield_now;
+
+static IDLE: AtomicU64 = AtomicU64::new(0);
+
+/// CPUs whose idle task runs, as far as known.
+pub fn idle_cpus() -> CpuSet {
+    CpuSet::from_bits(IDLE.load(Ordering::Relaxed))
+}
+
+/// The scheduler has put the idle task, or another, on `cpu`.
+pub(super) fn note(cpu: CpuId, idle: bool) {
+    let bit = CpuSet::one(cpu).bits();
+    let is_noted = IDLE.load(Ordering::Relaxed) & bit != 0;
+    match (idle, is_noted) {
+        (true, false) => _ = IDLE.fetch_or(bit, Ordering::Relaxed),
+        (false, true) => _ = IDLE.fetch_and(!bit, Ordering::Relaxed),
+        _ => {}
+    }
+}
+
+/// The idle task of this CPU: runs what there is to run and waits for interrupts otherwise.
+pub fn run_idle() -> ! {
+    note(crate::percpu::cpu_id(), true);
+    loop {
+        yield_now();
+        cpu::irq_disable();
+        if this_cpu().need_resched.load(Ordering::Relaxed) {
+            cpu::irq_enable();
+        } else {
+            cpu::wait_for_interrupt();
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Which task runs where.
+//!
+//! Each CPU has a run queue. A task has a time slice; as long as some of it is left, the task goes to the front part of
+//! the queue whenever it becomes ready, and to the back part with a new slice once it is used up. So every ready task
+//! gets one slice a round, and one that sleeps often is not kept waiting behind those that never do. There is no
+//! periodic tick: a CPU arms its timer for the end of a slice only while another task waits.
+
+mod context;
+mod idle;
+mod queue;
+mod slice;
+mod switch;
+mod wake;
+
+pub use context::{Context, KernelEntry};
+pub use idle::{idle_cpus, run_idle};
+pub use queue::RunQueue;
+pub use slice::{Nice, reprogram_slice, slice_deadline, slice_expired};
+pub use switch::{block, exit_current, finish_first_switch, install_idle_task, resched_if_needed, yield_now};
+pub use wake::{enqueue_new, on_reschedule_message, wake, wake_stopped};
+
+use core::sync::atomic::{AtomicBool, AtomicI8, AtomicU32, AtomicU64, AtomicU8};
+
+use platform::{CpuId, CpuSet, Nanoseconds};
+
+/// Why a task is not ready to run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum BlockedState {
+    /// Waits; a signal ends the wait.
+    Interruptible = 1,
+    /// Waits; nothing but its condition ends the wait.
+    Uninterruptible = 2,
+    /// Stopped by a signal; only SIGCONT and SIGKILL end that.
+    Stopped = 3,
+    /// Has ended and will not run again.
+    Dead = 4,
+}
+
+/// [`SchedState::state`] of a task that runs or is ready to.
+pub(crate) const RUNNABLE: u8 = 0;
+
+/// The scheduler's part of a task.
+pub struct SchedState {
+    /// [`RUNNABLE`] or a [`BlockedState`]. Changed to a blocked state by the task itself; changed back under the lock
+    /// of the run queue of `cpu`.
+    pub(crate) state: AtomicU8,
+    /// The CPU it runs on, waits for or ran on last.
+    pub(crate) cpu: AtomicU32,
+    /// CPUs it may run on, as bits of a [`CpuSet`].
+    affinity: AtomicU64,
+    /// [`Nice`] value.
+    nice: AtomicI8,
+    /// What is left of its slice, in nanoseconds.
+    slice_left: AtomicU64,
+    /// When it was last put on a CPU, in nanoseconds.
+    started: AtomicU64,
+    /// Time it has run, in nanoseconds, up to `started`.
+    runtime: AtomicU64,
+    /// Times it gave way of its own accord, and not.
+    pub(crate) voluntary_switches: AtomicU64,
+    pub(crate) involuntary_switches: AtomicU64,
+    /// Whether this is a CPU's idle task, which is never queued.
+    pub(crate) idle: AtomicBool,
+}
+
+impl SchedState {
+    /// The state of a task not started yet: blocked, so that only [`enqueue_new`] makes it run.
+    pub fn new(nice: Nice, affinity: CpuSet) -> Self {
+        Self {
+            state: AtomicU8::new(BlockedState::Uninterruptible as u8),
+            cpu: AtomicU32::new(crate::percpu::cpu_id().0),
+            affinity: AtomicU64::new(affinity.bits()),
+            nice: AtomicI8::new(nice.get()),
+            slice_left: AtomicU64::new(nice.slice().0),
+            started: AtomicU64::new(0),
+            runtime: AtomicU64::new(0),
+            voluntary_switches: AtomicU64::new(0),
+            involuntary_switches: AtomicU64::new(0),
+            idle: AtomicBool::new(false),
+        }
+    }
+
+    /// The CPU it runs on, waits for or ran on last.
+    pub fn cpu(&self) -> CpuId {
+        CpuId(self.cpu.load(core::sync::atomic::Ordering::Relaxed))
+    }
+
+    /// CPUs it may run on.
+    pub fn affinity(&self) -> CpuSet {
+        CpuSet::from_bits(self.affinity.load(core::sync::atomic::Ordering::Relaxed))
+    }
+
+    /// Sets the CPUs it may run on; takes effect when it is next queued.
+    pub fn set_affinity(&self, cpus: CpuSet) {
+        self.affinity.store(cpus.bits(), core::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Its nice value.
+    pub fn nice(&self) -> Nice {
+        Nice::clamped(self.nice.load(core::sync::atomic::Ordering::Relaxed).into())
+    }
+
+    /// Sets its nice value; takes effect with its next slice.
+    pub fn set_nice(&self, nice: Nice) {
+        self.nice.store(nice.get(), core::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Whether it runs or is ready to.
+    pub fn is_runnable(&self) -> bool {
+        self.state.load(core::sync::atomic::Ordering::Relaxed) == RUNNABLE
+    }
+
+    /// Why it does not run, if it does not.
+    pub fn blocked_state(&self) -> Option<BlockedState> {
+        match self.state.load(core::sync::atomic::Ordering::Relaxed) {
+            1 => Some(BlockedState::Interruptible),
+            2 => Some(BlockedState::Uninterruptible),
+            3 => Some(BlockedState::Stopped),
+            4 => Some(BlockedState::Dead),
+            _ => None,
+        }
+    }
+
+    /// Time it has run until it was last put on a CPU.
+    pub fn runtime_until_switch(&self) -> Nanoseconds {
+        Nanoseconds(self.runtime.load(core::sync::atomic::Ordering::Relaxed))
+    }
+}

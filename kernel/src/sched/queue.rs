@@ -1,0 +1,112 @@
+//! The tasks that wait for one CPU.
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+use platform::{CpuId, IrqState};
+
+use crate::mm::AddressSpace;
+use crate::process::Task;
+
+/// One CPU's tasks.
+pub struct RunQueue {
+    /// Ready, with some of their slice left: these run first.
+    fresh: VecDeque<Arc<Task>>,
+    /// Ready, with a new slice.
+    spent: VecDeque<Arc<Task>>,
+    /// The running task.
+    current: Option<Arc<Task>>,
+    /// Runs when nothing else does.
+    idle: Option<Arc<Task>>,
+    /// The task that ran before, until the switch away from it is complete.
+    pub(super) previous: Option<Arc<Task>>,
+    /// Interrupt state to restore when the switch is complete.
+    pub(super) irq_state: Option<IrqState>,
+    /// The address space that is active on this CPU; a task without one of its own runs in whatever was active before.
+    pub(super) active_space: Option<Arc<AddressSpace>>,
+    /// The task whose extended registers this CPU holds. Compared only, never followed.
+    pub(super) extended_owner: AtomicPtr<Task>,
+}
+
+impl RunQueue {
+    /// A queue with no task at all.
+    pub const fn new() -> Self {
+        Self {
+            fresh: VecDeque::new(),
+            spent: VecDeque::new(),
+            current: None,
+            idle: None,
+            previous: None,
+            irq_state: None,
+            active_space: None,
+            extended_owner: AtomicPtr::new(core::ptr::null_mut()),
+        }
+    }
+
+    /// The running task.
+    pub fn current(&self) -> Option<&Arc<Task>> {
+        self.current.as_ref()
+    }
+
+    /// Whether no task waits.
+    pub fn is_empty(&self) -> bool {
+        self.fresh.is_empty() && self.spent.is_empty()
+    }
+
+    /// How many tasks wait.
+    pub fn len(&self) -> usize {
+        self.fresh.len() + self.spent.len()
+    }
+
+    pub(super) fn set_idle(&mut self, idle: Arc<Task>) {
+        self.current = Some(idle.clone());
+        self.idle = Some(idle);
+    }
+
+    pub(super) fn idle_task(&self) -> Option<&Arc<Task>> {
+        self.idle.as_ref()
+    }
+
+    pub(super) fn replace_current(&mut self, next: Arc<Task>) -> Option<Arc<Task>> {
+        self.current.replace(next)
+    }
+
+    /// Queues a task that has some of its slice left.
+    pub(super) fn push_fresh(&mut self, task: Arc<Task>) {
+        self.fresh.push_back(task);
+    }
+
+    /// Queues a task that has just been given a new slice.
+    pub(super) fn push_spent(&mut self, task: Arc<Task>) {
+        self.spent.push_back(task);
+    }
+
+    /// The next to run.
+    pub(super) fn pop(&mut self) -> Option<Arc<Task>> {
+        self.fresh.pop_front().or_else(|| self.spent.pop_front())
+    }
+
+    /// Takes a task that may run on `cpu` and waits here: the one that would wait longest.
+    pub(super) fn steal_for(&mut self, cpu: CpuId) -> Option<Arc<Task>> {
+        for queue in [&mut self.spent, &mut self.fresh] {
+            if let Some(index) = queue.iter().rposition(|task| task.sched.affinity().contains(cpu)) {
+                return queue.remove(index);
+            }
+        }
+        None
+    }
+
+    /// Whether `task` is the one that runs.
+    pub(super) fn runs(&self, task: &Task) -> bool {
+        self.current.as_ref().is_some_and(|current| core::ptr::eq(Arc::as_ptr(current), task))
+    }
+
+    pub(super) fn set_extended_owner(&self, task: *const Task) {
+        self.extended_owner.store(task.cast_mut(), Ordering::Relaxed);
+    }
+
+    pub(super) fn extended_owner(&self) -> *const Task {
+        self.extended_owner.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,182 @@
+//! Giving the CPU to another task.
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use platform::{ExtendedState, IrqState};
+
+use super::queue::RunQueue;
+use super::slice::is_idle;
+use super::{BlockedState, RUNNABLE};
+use crate::hook::{cpu, paging};
+use crate::mm::AddressSpace;
+use crate::percpu::{self, PerCpu, this_cpu};
+use crate::process::{Task, current};
+use crate::sync::IrqGuard;
+use crate::time;
+
+/// Gives way until something wakes this task. It has called [`Task::prepare_to_block`] before and checked its condition
+/// since: a wake-up in between makes this return at once.
+pub fn block() {
+    switch(this_cpu().run_queue.lock(), true);
+}
+
+/// Lets other ready tasks run first.
+pub fn yield_now() {
+    switch(this_cpu().run_queue.lock(), false);
+}
+
+/// Gives way if this CPU has been asked to. Context: a task, interrupts enabled or disabled.
+#[inline]
+pub fn resched_if_needed() {
+    if this_cpu().need_resched.load(Ordering::Relaxed) {
+        switch(this_cpu().run_queue.lock(), false);
+    }
+}
+
+/// Makes the code that runs now this CPU's idle task. Once a CPU, before anything is scheduled on it.
+pub fn install_idle_task(task: Arc<Task>) {
+    let this = this_cpu();
+    task.sched.idle.store(true, Ordering::Relaxed);
+    task.sched.state.store(RUNNABLE, Ordering::Relaxed);
+    task.sched.cpu.store(percpu::cpu_id().0, Ordering::Relaxed);
+    this.current.store(Arc::as_ptr(&task).cast_mut(), Ordering::Relaxed);
+    this.run_queue.lock().set_idle(task);
+}
+
+fn switch(mut run_queue: IrqGuard<'static, RunQueue>, blocking: bool) {
+    let this = this_cpu();
+    this.need_resched.store(false, Ordering::Relaxed);
+    let previous = current();
+    let now = time::now();
+    let previous_is_idle = is_idle(&previous);
+    let spent = previous.sched.charge(now);
+    let runs_on = previous.sched.is_runnable();
+
+    let next = match run_queue.pop().or_else(|| if runs_on && !previous_is_idle { None } else { steal(&mut run_queue) }) {
+        Some(next) => next,
+        None if runs_on => return,
+        None => match run_queue.idle_task() {
+            Some(idle) => idle.clone(),
+            None => panic!("CPU {} has no idle task", percpu::cpu_id().0),
+        },
+    };
+    if blocking && !runs_on {
+        previous.sched.voluntary_switches.fetch_add(1, Ordering::Relaxed);
+    } else {
+        previous.sched.involuntary_switches.fetch_add(1, Ordering::Relaxed);
+    }
+    this.switches.store(this.switches.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    next.sched.cpu.store(percpu::cpu_id().0, Ordering::Relaxed);
+    next.sched.start(now);
+    super::idle::note(percpu::cpu_id(), is_idle(&next));
+
+    // From here until `finish`, the queue stays locked and interrupts disabled, on whichever stack that happens.
+    let next_task: *const Task = Arc::as_ptr(&next);
+    let before = run_queue.replace_current(next);
+    let Some(before) = before else { panic!("a task ran that was not current") };
+    let previous_task: *const Task = Arc::as_ptr(&before);
+    if runs_on && !previous_is_idle {
+        if spent { run_queue.push_spent(before) } else { run_queue.push_fresh(before) }
+    } else {
+        run_queue.previous = Some(before);
+    }
+    // SAFETY: the run queue holds both tasks: one as current, the other as ready or previous.
+    let (next_task, previous_task) = unsafe { (&*next_task, &*previous_task) };
+    switch_user_state(&mut run_queue, previous_task, next_task);
+    this.current.store((&raw const *next_task).cast_mut(), Ordering::Relaxed);
+    cpu::set_kernel_stack(next_task.stack_top());
+    if !run_queue.is_empty() {
+        time::arm_slice(&run_queue);
+    }
+    run_queue.irq_state = None;
+    let state = run_queue.leak();
+    // SAFETY: both contexts are as `switch_to` wants them: interrupts are disabled and the queue is locked.
+    unsafe { previous_task.context.switch_to(&next_task.context) };
+    finish(state);
+}
+
+/// Saves and loads what the kernel itself does not use: address space, segment bases, extended registers.
+fn switch_user_state(run_queue: &mut RunQueue, previous: &Task, next: &Task) {
+    if previous.has_user_state() && previous.sched.blocked_state() != Some(BlockedState::Dead) {
+        previous.set_saved_bases(cpu::user_bases());
+        if run_queue.extended_owner() == &raw const *previous {
+            // SAFETY: the task's own area, of the size the platform asked for.
+            unsafe { cpu::save_extended(previous.extended_state()) };
+        }
+    }
+    let Some(space) = next.space() else { return };
+    let same = run_queue.active_space.as_ref().is_some_and(|active| Arc::ptr_eq(active, &space));
+    if !same {
+        AddressSpace::activate(&space, run_queue.active_space.replace(space.clone()));
+    }
+    cpu::set_user_bases(next.saved_bases());
+    if run_queue.extended_owner() != &raw const *next || next.extended_cpu() != Some(percpu::cpu_id()) {
+        load_extended(next.extended_state());
+        run_queue.set_extended_owner(next);
+        next.set_extended_cpu(percpu::cpu_id());
+    }
+}
+
+fn load_extended(area: ExtendedState) {
+    // SAFETY: the task's own area, of the size the platform asked for. What it holds was saved by the platform or
+    // made by `init_extended`, so it is not refused; a refusal would leave initial registers, which is no harm.
+    unsafe { cpu::restore_extended(area) };
+}
+
+/// The second half of a switch, on the new task's stack.
+fn finish(state: IrqState) {
+    let this: &'static PerCpu = this_cpu();
+    // SAFETY: `switch` locked this CPU's queue and leaked the guard; this is the same CPU, and its continuation.
+    let gone = unsafe {
+        let gone = take_previous(this);
+        this.run_queue.force_unlock();
+        gone
+    };
+    cpu::irq_restore(state);
+    drop(gone);
+}
+
+/// # Safety
+/// The caller stands in for the holder of the queue's lock.
+unsafe fn take_previous(this: &'static PerCpu) -> Option<Arc<Task>> {
+    // SAFETY: the lock is held on behalf of the caller.
+    unsafe { (*this.run_queue.data_ptr()).previous.take() }
+}
+
+/// As [`finish`], for a task that runs for the first time; interrupts stay disabled.
+pub fn finish_first_switch() {
+    let this = this_cpu();
+    // SAFETY: as in `finish`.
+    let gone = unsafe {
+        let gone = take_previous(this);
+        this.run_queue.force_unlock();
+        gone
+    };
+    drop(gone);
+}
+
+/// This CPU has nothing to do: takes a task that waits for another.
+fn steal(own: &mut RunQueue) -> Option<Arc<Task>> {
+    let me = percpu::cpu_id();
+    debug_assert!(own.is_empty());
+    for other in percpu::online().without(me).iter() {
+        let Some(other) = percpu::of(other) else { continue };
+        // The other queue may be locked by someone who waits for ours: never wait for it.
+        if let Some(mut queue) = other.run_queue.try_lock()
+            && let Some(task) = queue.steal_for(me)
+        {
+            task.sched.cpu.store(me.0, Ordering::Relaxed);
+            return Some(task);
+        }
+    }
+    None
+}
+
+/// # Panics
+/// If the task that ends is still to be run.
+pub fn exit_current() -> ! {
+    current().sched.state.store(BlockedState::Dead as u8, Ordering::Relaxed);
+    switch(this_cpu().run_queue.lock(), true);
+    unreachable!("a dead task was run")
+}

@@ -1,0 +1,134 @@
+//! Making tasks ready.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{Ordering, fence};
+
+use platform::{CpuId, CpuSet, Message};
+
+use super::idle::idle_cpus;
+use super::queue::RunQueue;
+use super::slice::is_idle;
+use super::{BlockedState, RUNNABLE};
+use crate::hook::smp;
+use crate::percpu::{self, PerCpu, cpu_id};
+use crate::process::Task;
+use crate::sync::IrqGuard;
+use crate::time;
+
+/// Makes `task` ready if it waits; does nothing if it does not. What the caller wrote before is seen by the task when
+/// it runs. Any context.
+pub fn wake(task: &Arc<Task>) {
+    wake_from(task, |state| {
+        state == BlockedState::Interruptible as u8 || state == BlockedState::Uninterruptible as u8
+    });
+}
+
+/// As [`wake`], for a signal: only waits that signals end, and with `stopped` also a stopped task.
+pub fn wake_stopped(task: &Arc<Task>, stopped: bool) {
+    wake_from(task, |state| {
+        state == BlockedState::Interruptible as u8 || (stopped && state == BlockedState::Stopped as u8)
+    });
+}
+
+fn wake_from(task: &Arc<Task>, wanted: impl Fn(u8) -> bool) {
+    // Pairs with the one in `Task::prepare_to_block`: either the task sees what was written before, or we see it wait.
+    fence(Ordering::SeqCst);
+    if !wanted(task.sched.state.load(Ordering::Relaxed)) {
+        return;
+    }
+    loop {
+        let home = task.sched.cpu();
+        let Some(per_cpu) = percpu::of(home) else { return };
+        let queue = per_cpu.run_queue.lock();
+        if task.sched.cpu() != home {
+            continue;
+        }
+        if !wanted(task.sched.state.load(Ordering::Relaxed)) {
+            return;
+        }
+        task.sched.state.store(RUNNABLE, Ordering::Relaxed);
+        if queue.runs(task) {
+            // It has not got round to giving way.
+            return;
+        }
+        let target = choose_cpu(task, home);
+        if target == home {
+            enqueue(queue, per_cpu, home, task.clone());
+        } else {
+            task.sched.cpu.store(target.0, Ordering::Relaxed);
+            drop(queue);
+            if let Some(per_cpu) = percpu::of(target) {
+                enqueue(per_cpu.run_queue.lock(), per_cpu, target, task.clone());
+            }
+        }
+        return;
+    }
+}
+
+/// Makes a task ready that never ran.
+pub fn enqueue_new(task: &Arc<Task>) {
+    let here = cpu_id();
+    let target = choose_cpu(task, here);
+    task.sched.cpu.store(target.0, Ordering::Relaxed);
+    task.sched.state.store(RUNNABLE, Ordering::Release);
+    if let Some(per_cpu) = percpu::of(target) {
+        enqueue(per_cpu.run_queue.lock(), per_cpu, target, task.clone());
+    }
+}
+
+/// The CPU to run on: where the task ran last if that has nothing to do, else any that has nothing to do, else where it
+/// ran last, as far as the task may run there.
+fn choose_cpu(task: &Task, home: CpuId) -> CpuId {
+    let mut allowed = task.sched.affinity().and(percpu::online());
+    if allowed.is_empty() {
+        allowed = percpu::online();
+    }
+    let idle = idle_cpus().and(allowed);
+    if idle.contains(home) {
+        home
+    } else if let Some(cpu) = idle.iter().next() {
+        cpu
+    } else if allowed.contains(home) {
+        home
+    } else {
+        allowed.iter().next().unwrap_or(home)
+    }
+}
+
+fn enqueue(mut queue: IrqGuard<'_, RunQueue>, per_cpu: &PerCpu, cpu: CpuId, task: Arc<Task>) {
+    queue.push_fresh(task);
+    let idle = queue.current().is_none_or(|current| is_idle(current));
+    if idle {
+        per_cpu.need_resched.store(true, Ordering::Relaxed);
+    }
+    if cpu == cpu_id() {
+        if !idle {
+            time::arm_slice(&queue);
+        }
+    } else {
+        drop(queue);
+        smp::send(CpuSet::one(cpu), Message::Reschedule);
+    }
+}
+
+/// Another CPU has queued a task here. Context: the interrupt, interrupts disabled.
+pub fn on_reschedule_message() {
+    let queue = percpu::this_cpu().run_queue.lock();
+    if !queue.is_empty() && queue.current().is_some_and(|current| !is_idle(current)) {
+        time::arm_slice(&queue);
+    }
+}
+
+impl Task {
+    /// Announces that this, the running task, is about to wait: from now on a wake-up is not lost. It then looks at
+    /// its condition once more, and either blocks ([`super::block`]) or calls [`Task::cancel_block`].
+    pub fn prepare_to_block(&self, state: BlockedState) {
+        self.sched.state.store(state as u8, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Takes [`Task::prepare_to_block`] back.
+    pub fn cancel_block(&self) {
+        self.sched.state.store(RUNNABLE, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,16 @@
+//! Locks and waiting.
+//!
+//! - [`SpinLock`]: short sections, never held across anything that sleeps, faults or copies user memory; not taken by
+//!   interrupt handlers.
+//! - [`IrqLock`]: the same for data that interrupt handlers use too; disables interrupts while held.
+//! - [`Mutex`]: may be held across sleeping and user copies.
+//! - [`WaitQueue`]: tasks that wait for a condition.
+
+mod irq_lock;
+mod mutex;
+mod wait_queue;
+
+pub use irq_lock::{IrqGuard, IrqLock};
+pub use mutex::{Mutex, MutexGuard};
+pub use spin::{Mutex as SpinLock, MutexGuard as SpinGuard, Once, RwLock as SpinRwLock};
+pub use wait_queue::{Interrupted, WaitQueue, Waiter, Wake};
