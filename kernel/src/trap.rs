@@ -119,17 +119,13 @@ fn kernel_exception(exception: Exception, frame: &mut TrapFrame) {
     match exception {
         Exception::PageFault { address, access } => {
             if mm::user::is_user_access(VirtAddr(frame.rip)) && !access.contains(Access::RESERVED) {
-                let interrupts = frame.interrupts_enabled();
-                if interrupts {
-                    // The fault may have to allocate, wait or flush other CPUs.
-                    cpu::user_access_end();
+                // The fault may have to allocate, wait or flush other CPUs.
+                let resolved = frame.interrupts_enabled() && {
                     cpu::irq_enable();
-                }
-                let resolved = interrupts && fault::user(address, access | Access::USER).is_ok();
-                if interrupts {
+                    let resolved = fault::user(address, access | Access::USER).is_ok();
                     cpu::irq_disable();
-                    cpu::user_access_begin();
-                }
+                    resolved
+                };
                 if resolved {
                     return;
                 }
