@@ -4,3 +4,4 @@ pub mod buddy;
 pub mod frame;
 pub mod frame_cache;
 pub mod frame_table;
+pub mod slab;
