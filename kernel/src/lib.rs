@@ -1,4 +1,7 @@
 //! The guest kernel: everything above the cut.
 #![cfg_attr(not(test), no_std)]
 
+extern crate alloc;
+
 pub mod mm;
+pub mod time;
