@@ -3,5 +3,6 @@
 
 extern crate alloc;
 
+pub mod fs;
 pub mod mm;
 pub mod time;

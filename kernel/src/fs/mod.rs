@@ -1,0 +1,3 @@
+//! Files: the formats of the initial file system.
+
+pub mod cpio;
