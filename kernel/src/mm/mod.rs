@@ -4,4 +4,5 @@ pub mod buddy;
 pub mod frame;
 pub mod frame_cache;
 pub mod frame_table;
+pub mod protection;
 pub mod slab;
