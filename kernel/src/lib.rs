@@ -3,6 +3,7 @@
 
 extern crate alloc;
 
+pub mod boot;
 pub mod exec;
 pub mod fs;
 pub mod mm;
