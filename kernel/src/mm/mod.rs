@@ -6,3 +6,4 @@ pub mod frame_cache;
 pub mod frame_table;
 pub mod protection;
 pub mod slab;
+pub mod vma;
