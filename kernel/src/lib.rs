@@ -8,3 +8,4 @@ pub mod exec;
 pub mod fs;
 pub mod mm;
 pub mod time;
+pub mod util;
