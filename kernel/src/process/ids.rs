@@ -22,8 +22,8 @@ impl Pid {
     /// A number not in use, above those given out lately; none if all are in use.
     pub fn allocate() -> Option<Self> {
         let mut pids = PIDS.lock();
-        let pids = pids.get_or_insert_with(|| Pids { used: IdAllocator::new(PID_MAX), next: 1 });
-        let id = pids.used.allocate_from(pids.next).or_else(|| pids.used.allocate_from(1))?;
+        let pids = pids.get_or_insert_with(|| Pids { used: IdAllocator::default(), next: 1 });
+        let id = pids.used.alloc_cyclic(pids.next, 1, PID_MAX).ok()?;
         pids.next = id + 1;
         Some(Self(id as i32))
     }
@@ -31,7 +31,8 @@ impl Pid {
     /// Gives the number back: nothing is called by it any more.
     pub fn free(self) {
         if let Some(pids) = PIDS.lock().as_mut() {
-            pids.used.free(self.0 as u32);
+            let known = pids.used.free(self.0 as u32);
+            debug_assert!(known.is_ok(), "a process number was freed twice");
         }
     }
 }
