@@ -126,6 +126,28 @@ impl<'m> Buddy<'m> {
         Ok(())
     }
 
+    /// Makes the frames `start..end`, which were never added, look allocated one by one, each with one holder: they
+    /// join the free ones when they are freed.
+    ///
+    /// # Errors
+    /// As [`Self::add_range`].
+    pub fn adopt_range(&mut self, start: PhysFrame, end: PhysFrame) -> Result<(), FrameError> {
+        if end > self.table.end() || start > end {
+            return Err(FrameError::BadRange(start));
+        }
+        self.check_absent(start, end)?;
+        let mut frame = start;
+        while frame < end {
+            self.table.freshen_block(frame, FrameUse::Absent);
+            let record = self.table.record(frame);
+            record.set_usage(FrameUse::Allocated(Order::FRAME));
+            record.set_holders(1);
+            self.counts.total += 1;
+            frame = frame + 1;
+        }
+        Ok(())
+    }
+
     fn check_absent(&self, start: PhysFrame, end: PhysFrame) -> Result<(), FrameError> {
         let mut frame = start;
         while frame < end {

@@ -326,6 +326,18 @@ impl<B: Behind> VmaTree<B> {
         self.change(range, |vma| vma.protection = protection)
     }
 
+    /// Notes that private ranges in `range` may get pages of their own.
+    ///
+    /// # Errors
+    /// As [`Self::protect`].
+    pub fn set_private_copies(&mut self, range: UserRange) -> Result<(), VmaError> {
+        self.change(range, |vma| {
+            if !vma.flags.contains(VmaFlags::SHARED) {
+                vma.flags |= VmaFlags::MAY_HAVE_COPIES;
+            }
+        })
+    }
+
     /// Gives all pages of `range` other properties.
     ///
     /// # Errors
