@@ -71,9 +71,8 @@ impl AddressSpace {
                     self.read_fault(vma, page, &**file, index)
                 }
             }
-            Backing::Special { frames, first, .. } => {
-                let index = first + (page.0 - vma.range.start()) / PAGE_SIZE;
-                let frame = *frames.get(index as usize).ok_or(FaultError::BusError)?;
+            Backing::Special { first, .. } => {
+                let frame = *first + (page.0 - vma.range.start()) / PAGE_SIZE;
                 frames::get(frame);
                 self.map_one(page, frame, vma.protection)
             }

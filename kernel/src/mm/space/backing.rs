@@ -49,12 +49,10 @@ pub enum Backing {
         /// Offset of the range's first page, in bytes.
         offset: u64,
     },
-    /// Given frames, from `first` on: the vDSO.
+    /// A frame of the kernel's and those behind it: the vDSO.
     Special {
-        /// The frames; the kernel holds them for ever.
-        frames: &'static [PhysFrame],
-        /// Index of the range's first page among them.
-        first: u64,
+        /// Frame of the range's first page; the kernel holds it for ever.
+        first: PhysFrame,
         /// Name for `/proc/PID/maps`.
         name: &'static str,
     },
@@ -67,9 +65,7 @@ impl PartialEq for Backing {
             (Self::File { file: a, offset: x }, Self::File { file: b, offset: y }) => {
                 x == y && core::ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b))
             }
-            (Self::Special { frames: a, first: x, .. }, Self::Special { frames: b, first: y, .. }) => {
-                x == y && core::ptr::eq(*a, *b)
-            }
+            (Self::Special { first: a, name: x }, Self::Special { first: b, name: y }) => a == b && x == y,
             _ => false,
         }
     }
@@ -80,9 +76,7 @@ impl Behind for Backing {
         match self {
             Self::Anonymous => Self::Anonymous,
             Self::File { file, offset } => Self::File { file: file.clone(), offset: offset + bytes },
-            Self::Special { frames, first, name } => {
-                Self::Special { frames, first: first + bytes / platform::PAGE_SIZE, name }
-            }
+            Self::Special { first, name } => Self::Special { first: *first + bytes / platform::PAGE_SIZE, name },
         }
     }
 }

@@ -165,20 +165,24 @@ impl AddressSpace {
         if covered { Ok(()) } else { Err(Errno::ENOMEM) }
     }
 
-    /// Maps frames of the kernel's, readable and perhaps executable, for ever; returns where.
-    pub fn map_special(
-        &self,
-        frames: &'static [PhysFrame],
-        protection: Protection,
-        name: &'static str,
-    ) -> KResult<UserAddr> {
-        self.map(MapRequest {
-            place: MapPlace::Anywhere(VirtAddr(0)),
-            length: frames.len() as u64 * PAGE_SIZE,
-            protection,
-            flags: VmaFlags::KERNEL_PROVIDED | VmaFlags::SHARED | VmaFlags::NEVER_WRITABLE,
-            backing: Backing::Special { frames, first: 0, name },
-        })
+    /// Maps pages of the kernel's, which it holds for ever, behind one another; returns where.
+    pub fn map_special(&self, pages: &[(PhysFrame, Protection)], name: &'static str) -> KResult<UserAddr> {
+        let mut layout = self.layout();
+        let length = pages.len() as u64 * PAGE_SIZE;
+        let start = place(&layout, MapPlace::Anywhere(VirtAddr(0)), length)?.start();
+        for (index, &(frame, protection)) in pages.iter().enumerate() {
+            self.map_in(
+                &mut layout,
+                MapRequest {
+                    place: MapPlace::IfFree(VirtAddr(start + index as u64 * PAGE_SIZE)),
+                    length: PAGE_SIZE,
+                    protection,
+                    flags: VmaFlags::KERNEL_PROVIDED | VmaFlags::SHARED | VmaFlags::NEVER_WRITABLE,
+                    backing: Backing::Special { first: frame, name },
+                },
+            )?;
+        }
+        Ok(UserAddr(start))
     }
 }
 

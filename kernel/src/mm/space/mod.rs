@@ -87,6 +87,12 @@ impl AddressSpace {
         paging::query(self.root, page).is_some()
     }
 
+    /// The frame that `page` leads to, if it is translated.
+    pub fn frame_at(&self, address: VirtAddr) -> Option<PhysFrame> {
+        let _serialized = self.layout();
+        paging::query(self.root, address.page()).map(|mapping| mapping.frame)
+    }
+
     /// Pages mapped now.
     pub fn resident_pages(&self) -> u64 {
         self.resident.load(Ordering::Relaxed)
