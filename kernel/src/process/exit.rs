@@ -41,7 +41,8 @@ pub fn exit_thread(status: u32) -> ! {
 /// The word that a joining thread waits for.
 fn clear_child_tid(task: &Task) {
     let word = UserAddr(task.clear_child_tid.swap(0, Ordering::Relaxed));
-    if !word.is_null() && word.write(&0u32.to_ne_bytes()).is_ok() {
+    let shared = task.space().is_some_and(|space| space.users() > 1);
+    if !word.is_null() && shared && word.write(&0u32.to_ne_bytes()).is_ok() {
         // Linux wakes it as a shared futex; both kinds of waiter are found.
         futex::wake_all_at(word, 1);
     }
