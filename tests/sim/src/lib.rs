@@ -2,7 +2,7 @@
 //!
 //! [`Sim`] implements [`platform::Platform`]; [`Machine`] describes a machine and runs a kernel on it:
 //!
-//! ```ignore
+//! ```text
 //! #[test]
 //! fn sleeps() {
 //!     sim::in_fresh_process("sleeps", || {
@@ -32,6 +32,7 @@ mod control;
 mod cpu;
 mod crash;
 mod fresh_process;
+mod image;
 mod interrupts;
 mod lines;
 mod machine;
@@ -51,11 +52,13 @@ mod wait;
 
 use core::marker::PhantomData;
 
+pub use boot::SimBoot;
 pub use clock::SimClock;
 pub use console::{INPUT_LINE, SimConsole};
 pub use control::{advance, at, input, now, raise, run_for, write_message};
 pub use cpu::SimCpu;
-pub use fresh_process::in_fresh_process;
+pub use fresh_process::{in_fresh_process, in_fresh_process_within};
+pub use image::program_image;
 pub use interrupts::SimInterrupts;
 pub use machine::Machine;
 pub use outcome::{Failure, FailureKind, Outcome};
@@ -65,8 +68,6 @@ pub use smp::SimSmp;
 pub use space::Stale;
 pub use timer::SimTimer;
 pub use translate::{AccessError, access, kernel_access, may_still_reach};
-
-pub use boot::SimBoot;
 
 /// The simulated platform for kernel `K`.
 #[derive(Debug)]
