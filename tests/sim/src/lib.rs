@@ -68,6 +68,7 @@ pub use smp::SimSmp;
 pub use space::Stale;
 pub use timer::SimTimer;
 pub use translate::{AccessError, access, kernel_access, may_still_reach};
+pub use user::{system_call, touch};
 
 /// The simulated platform for kernel `K`.
 #[derive(Debug)]
