@@ -1,0 +1,5 @@
+//! The subcommands, one a file: each has its `Args` and a `run` that returns the exit status.
+
+pub mod boot;
+pub mod build;
+pub mod setup;
