@@ -1,6 +1,7 @@
 //! Runs a guest: starts QEMU, waits for its end within a time limit, and says how the guest ended.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -12,7 +13,6 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, getpid, getppid};
-use std::os::fd::AsFd;
 
 use crate::qemu::Launch;
 use crate::status::{End, Status, TIMED_OUT};
@@ -85,12 +85,21 @@ pub struct Qemu {
 impl Qemu {
     /// Starts QEMU so that it cannot outlive the thread that calls this.
     pub fn start(launch: &Launch, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Result<Self> {
+        Self::spawn(launch, |command| command.stdin(stdin).stdout(stdout).stderr(stderr))
+    }
+
+    /// The same, in a process group of its own: the keyboard's signals do not reach it.
+    pub fn start_apart(launch: &Launch, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Result<Self> {
+        Self::spawn(launch, |command| command.stdin(stdin).stdout(stdout).stderr(stderr).process_group(0))
+    }
+
+    fn spawn(launch: &Launch, streams: impl FnOnce(&mut Command) -> &mut Command) -> Result<Self> {
         // What an earlier guest left must not be taken for this one's.
         fs::write(&launch.status, b"")
             .with_context(|| format!("cannot write {}", launch.status.display()))?;
         let parent = getpid();
         let mut command = Command::new(&launch.qemu);
-        command.args(launch.arguments()).stdin(stdin).stdout(stdout).stderr(stderr);
+        streams(command.args(launch.arguments()));
         // SAFETY: the closure makes three system calls and allocates nothing, as is required between fork and exec.
         unsafe {
             command.pre_exec(move || {
@@ -104,23 +113,39 @@ impl Qemu {
         Ok(Self { child })
     }
 
+    /// Waits for a QEMU that is about to end by itself, and stops it if it does not.
+    pub fn finish(&mut self) -> Result<ExitStatus> {
+        match self.wait_briefly()? {
+            Some(status) => Ok(status),
+            None => self.stop(),
+        }
+    }
+
     /// Asks QEMU to end, insists if it does not, and waits for it.
     pub fn stop(&mut self) -> Result<ExitStatus> {
         if let Some(status) = self.child.try_wait().context("cannot wait for QEMU")? {
             return Ok(status);
         }
-        let pid = Pid::from_raw(self.child.id().cast_signed());
         // The process is not waited for yet, so its id is still its own.
-        let _ = kill(pid, Signal::SIGTERM);
-        let deadline = Instant::now() + GRACE;
-        while Instant::now() < deadline {
-            if let Some(status) = self.child.try_wait().context("cannot wait for QEMU")? {
-                return Ok(status);
-            }
-            std::thread::sleep(Duration::from_millis(5));
+        let _ = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM);
+        if let Some(status) = self.wait_briefly()? {
+            return Ok(status);
         }
         self.child.kill().context("cannot kill QEMU")?;
         self.child.wait().context("cannot wait for QEMU")
+    }
+
+    fn wait_briefly(&mut self) -> Result<Option<ExitStatus>> {
+        let deadline = Instant::now() + GRACE;
+        loop {
+            if let Some(status) = self.child.try_wait().context("cannot wait for QEMU")? {
+                return Ok(Some(status));
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

@@ -12,7 +12,10 @@ mod installer;
 mod qemu;
 mod report;
 mod status;
+#[path = "../../tests/suite/mod.rs"]
+mod suite;
 mod terminal;
+mod testing;
 mod toolchain;
 mod variant;
 mod workspace;
@@ -21,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{boot, build, setup};
+use crate::commands::{boot, build, debug, setup, test};
 
 /// Builds, boots and tests Monoguest. Each command installs what it is missing.
 #[derive(Parser)]
@@ -36,6 +39,8 @@ enum Command {
     Setup(setup::Args),
     Build(build::Args),
     Boot(Box<boot::Args>),
+    Test(test::Args),
+    Debug(Box<debug::Args>),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +48,8 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::run(args),
         Command::Build(args) => build::run(args),
         Command::Boot(args) => boot::run(*args),
+        Command::Test(args) => test::run(args),
+        Command::Debug(args) => debug::run(*args),
     };
     result.map(ExitCode::from).unwrap_or_else(|error| {
         report::error(&error);

@@ -2,4 +2,6 @@
 
 pub mod boot;
 pub mod build;
+pub mod debug;
 pub mod setup;
+pub mod test;
