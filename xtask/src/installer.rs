@@ -1,11 +1,13 @@
 //! Programs from Debian packages: found on the machine, or installed from there.
 
 use std::env;
+use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::elf;
 use crate::report::say;
 
 /// A file some command needs, and the Debian package that has it.
@@ -15,29 +17,48 @@ pub struct Tool {
     pub package: &'static str,
     /// Where it is: a name is looked up in PATH, paths are tried in turn
     places: &'static [&'static str],
+    /// Only a statically linked program will do
+    linked_statically: bool,
 }
 
 /// The PC emulator.
-pub const QEMU: Tool = Tool { package: "qemu-system-x86", places: &["qemu-system-x86_64"] };
+pub const QEMU: Tool =
+    Tool { package: "qemu-system-x86", places: &["qemu-system-x86_64"], linked_statically: false };
 /// The default user space.
-pub const BUSYBOX: Tool = Tool { package: "busybox-static", places: &["/bin/busybox", "/usr/bin/busybox"] };
+pub const BUSYBOX: Tool = Tool {
+    package: "busybox-static",
+    places: &["/bin/busybox", "/usr/bin/busybox"],
+    linked_statically: true,
+};
 /// A second shell for the test suite.
-pub const BASH: Tool = Tool { package: "bash-static", places: &["/bin/bash-static", "/usr/bin/bash-static"] };
+pub const BASH: Tool = Tool {
+    package: "bash-static",
+    places: &["/bin/bash-static", "/usr/bin/bash-static"],
+    linked_statically: true,
+};
 /// The C compiler with a static glibc.
-pub const GCC: Tool = Tool { package: "gcc", places: &["gcc"] };
+pub const GCC: Tool = Tool { package: "gcc", places: &["gcc"], linked_statically: false };
 /// glibc's static library and headers.
-pub const LIBC: Tool =
-    Tool { package: "libc6-dev", places: &["/usr/lib/x86_64-linux-gnu/libc.a", "/usr/lib64/libc.a"] };
+pub const LIBC: Tool = Tool {
+    package: "libc6-dev",
+    places: &["/usr/lib/x86_64-linux-gnu/libc.a", "/usr/lib64/libc.a"],
+    linked_statically: false,
+};
 /// The same compiler with musl.
-pub const MUSL: Tool = Tool { package: "musl-tools", places: &["musl-gcc"] };
+pub const MUSL: Tool = Tool { package: "musl-tools", places: &["musl-gcc"], linked_statically: false };
 
 impl Tool {
     /// Where it is on this machine, if it is.
     pub fn find(&self) -> Option<PathBuf> {
-        self.places.iter().find_map(|place| match place.strip_prefix('/') {
+        let found = |place: &&str| match place.strip_prefix('/') {
             Some(_) => Some(PathBuf::from(place)).filter(|path| path.exists()),
             None => in_path(place),
-        })
+        };
+        // Debian's `busybox` is at the same place as `busybox-static`, and is of no use in a guest.
+        let fits = |path: &PathBuf| {
+            !self.linked_statically || fs::read(path).is_ok_and(|bytes| !elf::has_interpreter(&bytes))
+        };
+        self.places.iter().filter_map(found).find(fits)
     }
 
     /// Where it is on this machine, installed first where it is missing.

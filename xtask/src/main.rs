@@ -6,6 +6,7 @@
 mod chart;
 mod commands;
 mod cpio;
+mod elf;
 mod guest;
 mod initramfs;
 mod installer;
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{boot, build, debug, setup, test};
+use crate::commands::{boot, build, debug, lint, setup, test};
 
 /// Builds, boots and tests Monoguest. Each command installs what it is missing.
 #[derive(Parser)]
@@ -41,6 +42,7 @@ enum Command {
     Boot(Box<boot::Args>),
     Test(test::Args),
     Debug(Box<debug::Args>),
+    Lint(lint::Args),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Boot(args) => boot::run(*args),
         Command::Test(args) => test::run(args),
         Command::Debug(args) => debug::run(*args),
+        Command::Lint(args) => lint::run(args),
     };
     result.map(ExitCode::from).unwrap_or_else(|error| {
         report::error(&error);

@@ -1,6 +1,5 @@
 //! The compiler for the kernel image: a target whose library is precompiled, or the library's source.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -101,6 +100,15 @@ impl ImageToolchain {
         }
     }
 
+    /// The linter to run in place of cargo's own, where the compiler is another than cargo's.
+    pub fn clippy(&self) -> Option<&'static str> {
+        self.uses_debian_rustc().then_some(DEBIAN_CLIPPY)
+    }
+
+    fn uses_debian_rustc(&self) -> bool {
+        matches!(self, Self::FromSource { rustc: Some(_), .. })
+    }
+
     /// One line for people.
     pub fn describe(&self) -> String {
         match self {
@@ -116,6 +124,8 @@ impl ImageToolchain {
 
 /// Debian's compiler that matches the source in `rust-web-src`.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+/// The linter that matches it.
+const DEBIAN_CLIPPY: &str = "/usr/bin/cargo-clippy";
 
 fn sysroot_of_debian() -> Result<PathBuf> {
     if Path::new(DEBIAN_RUSTC).exists() {
@@ -175,31 +185,28 @@ fn rustup(arguments: &[&str]) -> Result<bool> {
     Ok(status.success())
 }
 
-/// Makes sure that `cargo clippy` and `cargo fmt` work.
-pub fn require_lints() -> Result<()> {
+/// Makes sure that `cargo clippy` and `cargo fmt` work, for the image too.
+pub fn require_lints(image: &ImageToolchain) -> Result<()> {
     let bin = sysroot(Path::new("rustc"))?.join("bin");
-    let missing = |program: &str| !bin.join(program).exists() && !debian_has(&bin, program);
+    let rustup = installer::in_path("rustup").is_some();
     for (program, component, package) in
         [("cargo-clippy", "clippy", "rust-web-clippy"), ("rustfmt", "rustfmt", "rustfmt-web")]
     {
-        if !missing(program) {
+        // A compiler that is not rustup's has its companions wherever PATH finds them.
+        if bin.join(program).exists() || (!rustup && installer::in_path(program).is_some()) {
             continue;
         }
-        if installer::in_path("rustup").is_some() {
-            say!("{component} is missing: rustup component add {component}");
-            if !rustup(&["component", "add", component])? {
-                bail!("rustup could not add {component}: see its message above");
-            }
-        } else {
+        if !rustup {
             installer::install(&[package])?;
+            continue;
+        }
+        say!("{component} is missing: rustup component add {component}");
+        if !self::rustup(&["component", "add", component])? {
+            bail!("rustup could not add {component}: see its message above");
         }
     }
+    if image.uses_debian_rustc() && !Path::new(DEBIAN_CLIPPY).exists() {
+        installer::install(&["rust-web-clippy"])?;
+    }
     Ok(())
-}
-
-/// A compiler outside rustup has its companions wherever PATH finds them.
-fn debian_has(bin: &Path, program: &str) -> bool {
-    let rustup_toolchain =
-        env::var_os("RUSTUP_TOOLCHAIN").is_some() || bin.to_string_lossy().contains("toolchains");
-    !rustup_toolchain && installer::in_path(program).is_some()
 }

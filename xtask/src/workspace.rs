@@ -32,7 +32,12 @@ impl Workspace {
     /// A cargo command at the repository's top level, with the target directory given.
     pub fn cargo(&self, subcommand: &str, target: &Path) -> Command {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = Command::new(cargo);
+        self.cargo_by(Path::new(&cargo), subcommand, target)
+    }
+
+    /// The same by a program that takes cargo's arguments, `cargo` or one of its subcommands' own.
+    pub fn cargo_by(&self, program: &Path, subcommand: &str, target: &Path) -> Command {
+        let mut command = Command::new(program);
         command.current_dir(&self.root).arg(subcommand).arg("--target-dir").arg(target);
         // What cargo told this process about xtask's own package is wrong for the child.
         for (name, _) in env::vars_os() {

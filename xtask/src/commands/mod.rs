@@ -3,5 +3,6 @@
 pub mod boot;
 pub mod build;
 pub mod debug;
+pub mod lint;
 pub mod setup;
 pub mod test;

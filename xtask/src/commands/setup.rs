@@ -22,8 +22,9 @@ pub fn run(_: Args) -> Result<u8> {
     for tool in ALL_TOOLS {
         say!("{}: {}", tool.package, tool.require()?.display());
     }
-    say!("{}", ImageToolchain::require()?.describe());
-    toolchain::require_lints()?;
+    let image = ImageToolchain::require()?;
+    say!("{}", image.describe());
+    toolchain::require_lints(&image)?;
     say!("clippy and rustfmt: there");
     say!("ready");
     Ok(0)
