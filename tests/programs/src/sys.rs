@@ -156,8 +156,26 @@ pub fn zeroed<T: Copy>() -> T {
     unsafe { std::mem::zeroed() }
 }
 
-/// Entry `kind` of the auxiliary vector, 0 if absent.
+unsafe extern "C" {
+    static environ: *const usize;
+}
+
+/// Entry `kind` of the auxiliary vector as the kernel wrote it, 0 if absent. (The C library edits its own copy.)
 pub fn auxv(kind: u64) -> u64 {
-    // SAFETY: getauxval reads the process's own auxiliary vector.
-    unsafe { libc::getauxval(kind) }
+    // SAFETY: environ still points to the vector that the kernel left on the stack, since nothing here sets variables;
+    // the auxiliary vector follows its terminating null and ends with an entry of kind 0.
+    unsafe {
+        let mut at = environ;
+        while *at != 0 {
+            at = at.add(1);
+        }
+        at = at.add(1);
+        while *at != 0 {
+            if *at as u64 == kind {
+                return *at.add(1) as u64;
+            }
+            at = at.add(2);
+        }
+    }
+    0
 }
