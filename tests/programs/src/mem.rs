@@ -2,6 +2,7 @@
 
 use crate::call;
 use crate::sys::Sys;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 /// Size of a page, bytes.
 pub const PAGE: usize = 4096;
@@ -34,11 +35,14 @@ pub fn shared(len: usize) -> usize {
     crate::ok!(mmap(0, len, RW, SHARED, -1, 0))
 }
 
-/// An address at which nothing is mapped (a page with an unmapped page on either side).
+/// An address at which nothing is mapped, each call another, where later mappings without an address do not come.
 pub fn unmapped() -> usize {
-    let area = anon(3 * PAGE);
-    crate::ok!(munmap(area, 3 * PAGE));
-    area + PAGE
+    static NEXT: AtomicUsize = AtomicUsize::new(0x2bad_0000_0000);
+    let at = NEXT.fetch_add(16 * PAGE, SeqCst);
+    let flags = ANON | libc::MAP_FIXED_NOREPLACE;
+    crate::eq!(mmap(at, 3 * PAGE, RW, flags, -1, 0), Ok(at));
+    crate::ok!(munmap(at, 3 * PAGE));
+    at + PAGE
 }
 
 /// `munmap`.
