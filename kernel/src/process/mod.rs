@@ -8,15 +8,19 @@ pub mod clone;
 pub mod credentials;
 pub mod exit;
 pub mod futex;
+pub mod group;
 pub mod ids;
 pub mod limits;
 pub mod syscalls;
+pub mod system;
 pub mod tree;
+pub mod usage;
 pub mod wait;
 
 mod current;
-mod process;
-mod task;
+#[expect(clippy::module_inception, reason = "processes are what the folder and the file are about")]
+pub mod process;
+pub mod task;
 
 pub use credentials::Credentials;
 pub use current::{Current, current};
