@@ -7,6 +7,8 @@ mod image {
     use kernel::hook::Backend;
     use platform::{ImageNote, Platform};
 
+    kernel::hook::backend::boot_entry!(kernel::trap::Upcalls);
+
     /// What this image says of itself.
     #[used]
     #[unsafe(link_section = ".note.monoguest")]

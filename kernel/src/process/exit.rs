@@ -131,6 +131,9 @@ fn leave_space(task: &Task, last: bool) {
 fn end_process(process: &Arc<Process>) {
     let files = core::mem::replace(&mut *process.files.lock(), FileTable::empty());
     drop(files);
+    // Whoever drops the process last may not be able to wait for a lock of the file system.
+    let fs = core::mem::replace(&mut *process.fs.lock(), crate::boot::start::kernel_process().fs());
+    drop(fs);
     tty::on_process_exit(process);
     if process.pid == Pid(1) {
         crate::boot::end::init_ended(process.exit_status.load(Ordering::Acquire));
