@@ -97,6 +97,7 @@ errnos! {
     ETIME = 62, "timer expired";
     EPROTO = 71, "protocol error";
     EOVERFLOW = 75, "value too large for defined data type";
+    ELIBBAD = 80, "accessing a corrupted shared library";
     EUSERS = 87, "too many users";
     ENOTSOCK = 88, "socket operation on non-socket";
     EDESTADDRREQ = 89, "destination address required";

@@ -5,8 +5,6 @@ use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::ops::Deref;
 
-use platform::TrapFrame;
-
 use super::Task;
 use crate::percpu;
 
@@ -42,12 +40,5 @@ impl Current {
     #[inline]
     pub fn signal_pending() -> bool {
         current().has_signal_work()
-    }
-
-    /// The registers with which the running task entered the kernel from user mode.
-    pub fn user_frame(&self) -> &mut TrapFrame {
-        // SAFETY: every entry from user mode puts the frame at the top of the task's kernel stack, and only the task
-        // itself, which runs, looks at it; callers use one such reference at a time.
-        unsafe { &mut *(self.stack_top() - size_of::<TrapFrame>() as u64).as_mut_ptr::<TrapFrame>() }
     }
 }

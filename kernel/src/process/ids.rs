@@ -16,22 +16,21 @@ struct Pids {
     next: u32,
 }
 
-static PIDS: IrqLock<Option<Pids>> = IrqLock::new(None);
+static PIDS: IrqLock<Pids> = IrqLock::new(Pids { used: IdAllocator::new(), next: 1 });
 
 impl Pid {
     /// A number not in use, above those given out lately; none if all are in use.
     pub fn allocate() -> Option<Self> {
         let mut pids = PIDS.lock();
-        let pids = pids.get_or_insert_with(|| Pids { used: IdAllocator::new(PID_MAX), next: 1 });
-        let id = pids.used.allocate_from(pids.next).or_else(|| pids.used.allocate_from(1))?;
+        let next = pids.next;
+        let id = pids.used.alloc_cyclic(next, 1, PID_MAX).ok()?;
         pids.next = id + 1;
         Some(Self(id as i32))
     }
 
     /// Gives the number back: nothing is called by it any more.
     pub fn free(self) {
-        if let Some(pids) = PIDS.lock().as_mut() {
-            pids.used.free(self.0 as u32);
-        }
+        let known = PIDS.lock().used.free(self.0 as u32);
+        debug_assert!(known.is_ok(), "a process number was freed twice");
     }
 }

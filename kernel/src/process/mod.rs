@@ -8,10 +8,13 @@ pub mod clone;
 pub mod credentials;
 pub mod exit;
 pub mod futex;
+pub mod group;
 pub mod ids;
 pub mod limits;
 pub mod syscalls;
+pub mod system;
 pub mod tree;
+pub mod usage;
 pub mod wait;
 
 mod current;

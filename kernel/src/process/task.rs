@@ -49,6 +49,8 @@ pub struct Task {
     pub name: IrqLock<[u8; 16]>,
     /// User address to clear and wake when the thread ends (`set_tid_address(2)`); 0 for none.
     pub clear_child_tid: AtomicU64,
+    /// User address to write the thread's number to before it first runs in user mode; 0 for none.
+    pub set_child_tid: AtomicU64,
     /// User address of the list of robust futexes (`set_robust_list(2)`); 0 for none.
     pub robust_list: AtomicU64,
     /// Whether a parent that waits for `vfork(2)` has been let go.
@@ -124,6 +126,7 @@ impl Task {
         frame: &TrapFrame,
         bases: UserBases,
         sched: SchedState,
+        signals: TaskSignals,
     ) -> KResult<Arc<Self>> {
         let stack = KernelStack::allocate().ok_or(Errno::ENOMEM)?;
         let extended = ExtendedArea::allocate().ok_or(Errno::ENOMEM)?;
@@ -133,7 +136,8 @@ impl Task {
             frame_at.as_mut_ptr::<TrapFrame>().write(*frame);
             Context::new(frame_at, enter_user_mode, frame_at.0 as usize)
         };
-        let task = Self::with(tid, process, TaskKind::User, stack, context, Some(extended), Some(space), sched);
+        let mut task = Self::with(tid, process, TaskKind::User, stack, context, Some(extended), Some(space), sched);
+        task.signals = signals;
         // SAFETY: nobody else has the task yet.
         unsafe { *task.bases.get() = bases };
         Ok(Arc::new(task))
@@ -159,6 +163,7 @@ impl Task {
             work: AtomicU32::new(0),
             name: IrqLock::new([0; 16]),
             clear_child_tid: AtomicU64::new(0),
+            set_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
             vfork: SpinLock::new(None),
             minor_faults: AtomicU64::new(0),
@@ -238,6 +243,23 @@ impl Task {
         (cpu != NO_CPU).then_some(CpuId(cpu))
     }
 
+    /// Makes this task's extended registers those of the running one. Before it first runs.
+    pub fn copy_extended_from_current(&self) {
+        let (Some(area), running) = (&self.extended, super::current()) else { return };
+        if running.has_user_state() {
+            let state = cpu::irq_save();
+            // SAFETY: the running task's own area, of the size the platform asked for.
+            unsafe { cpu::save_extended(running.extended_state()) };
+            cpu::irq_restore(state);
+            area.copy_from(running.extended_state());
+        }
+    }
+
+    /// Whether the task is to end before it returns to user mode.
+    pub fn must_exit(&self) -> bool {
+        self.process.exiting.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn set_extended_cpu(&self, cpu: CpuId) {
         self.extended_cpu.store(cpu.0, Ordering::Relaxed);
     }
@@ -287,6 +309,16 @@ impl Drop for Task {
 extern "C" fn enter_user_mode(frame: usize) -> ! {
     // SAFETY: `Task::user` wrote the frame there, and nothing else uses that part of the stack.
     let frame = unsafe { &mut *(frame as *mut TrapFrame) };
+    {
+        let task = super::current();
+        let word = crate::mm::UserAddr(task.set_child_tid.load(Ordering::Relaxed));
+        if !word.is_null() {
+            cpu::irq_enable();
+            // As on Linux, a bad address is the program's own misfortune.
+            let _written = word.write(&task.tid.0);
+            cpu::irq_disable();
+        }
+    }
     crate::trap::before_user_mode(frame);
     cpu::enter_user(frame)
 }

@@ -6,7 +6,7 @@
 use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
 
-use super::Nanoseconds;
+use platform::Nanoseconds;
 
 /// Children of a heap node.
 const FAN_OUT: usize = 4;

@@ -1,0 +1,3 @@
+//! Starting: what the command line asks for.
+
+pub mod cmdline;

@@ -1,0 +1,56 @@
+//! Memory for extended registers.
+
+use alloc::alloc::{alloc, dealloc};
+use core::alloc::Layout;
+use core::ptr::NonNull;
+
+use platform::{ExtendedState, VirtAddr};
+
+use crate::hook::cpu;
+
+/// Room for one task's x87, SSE, AVX… registers.
+pub struct ExtendedArea(NonNull<u8>);
+
+// SAFETY: plain memory, owned.
+unsafe impl Send for ExtendedArea {}
+// SAFETY: reached only through `state`, by the task that owns it and the scheduler in turn.
+unsafe impl Sync for ExtendedArea {}
+
+fn layout() -> Layout {
+    match Layout::from_size_align(cpu::extended_state_bytes(), 64) {
+        Ok(layout) => layout,
+        Err(_) => panic!("the platform asks for an impossible extended state"),
+    }
+}
+
+impl ExtendedArea {
+    /// An area with the state a new program starts with; none if memory has run out.
+    pub fn allocate() -> Option<Self> {
+        // SAFETY: the size is not zero on any platform.
+        let area = Self(NonNull::new(unsafe { alloc(layout()) })?);
+        // SAFETY: the area has the size and alignment the platform asked for.
+        unsafe { cpu::init_extended(area.state()) };
+        Some(area)
+    }
+
+    /// For the platform.
+    #[inline]
+    pub fn state(&self) -> ExtendedState {
+        ExtendedState(VirtAddr(self.0.as_ptr() as u64))
+    }
+
+    /// Its bytes, for a copy. Not while a CPU saves to it.
+    pub fn copy_from(&self, other: ExtendedState) {
+        // SAFETY: both areas have the platform's size; the callers hold the tasks they belong to.
+        unsafe {
+            core::ptr::copy_nonoverlapping(other.0.as_ptr::<u8>(), self.0.as_ptr(), cpu::extended_state_bytes());
+        }
+    }
+}
+
+impl Drop for ExtendedArea {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout, and no longer used.
+        unsafe { dealloc(self.0.as_ptr(), layout()) };
+    }
+}

@@ -1,0 +1,228 @@
+//! The machine's frames: one allocator for all, with a few frames kept close to each CPU.
+
+use platform::{BootInfo, MemoryKind, PAGE_SIZE, PhysFrame};
+use spin::Once;
+
+use super::buddy::{Buddy, Order};
+use super::direct;
+use super::frame_cache::FrameCache;
+use super::frame_table::{FrameRecord, FrameTable, Holders};
+use crate::percpu::{self, this_cpu};
+use crate::sync::IrqLock;
+
+/// The frames kept close to one CPU.
+pub struct CpuFrames(FrameCache);
+
+impl CpuFrames {
+    /// None.
+    pub const fn new() -> Self {
+        Self(FrameCache::new())
+    }
+}
+
+static BUDDY: IrqLock<Option<Buddy<'static>>> = IrqLock::new(None);
+static TABLE: Once<FrameTable<'static>> = Once::new();
+static ZERO: Once<PhysFrame> = Once::new();
+static RESERVE: Once<u64> = Once::new();
+
+/// Why frames cannot be managed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InitError {
+    /// No range of usable memory has room for the frame table.
+    TooLittleMemory,
+    /// The memory map contradicts itself.
+    BadMemoryMap,
+}
+
+/// Takes over the usable memory of the machine. Once, on the boot CPU.
+pub fn init(info: &BootInfo) -> Result<(), InitError> {
+    let ram = |kind| matches!(kind, MemoryKind::Usable | MemoryKind::Reclaimable | MemoryKind::Initramfs);
+    let end = info.memory.iter().filter(|region| ram(region.kind)).map(|region| region.range.end.0).max();
+    let end = PhysFrame(end.unwrap_or(0) / PAGE_SIZE);
+    let table_bytes = FrameTable::bytes_needed(end).next_multiple_of(PAGE_SIZE);
+    // The table goes to the end of the highest usable range that has room, to leave low memory alone.
+    let home = info
+        .memory
+        .iter()
+        .rfind(|region| region.kind == MemoryKind::Usable && region.range.bytes() >= table_bytes)
+        .ok_or(InitError::TooLittleMemory)?;
+    let table_at = home.range.end - table_bytes;
+    // SAFETY: the range is usable RAM, reachable through the direct map, and kept out of the allocator below. Any bytes
+    // are valid records.
+    let records = unsafe {
+        core::slice::from_raw_parts(direct(table_at).as_ptr::<FrameRecord>(), end.0 as usize)
+    };
+    let table = *TABLE.call_once(|| FrameTable::new(records));
+    let mut buddy = Buddy::new(table);
+    for region in info.memory.iter().filter(|region| region.kind == MemoryKind::Usable) {
+        let last = if region.range == home.range { table_at } else { region.range.end };
+        buddy.add_range(region.range.start.frame(), last.frame()).map_err(|_| InitError::BadMemoryMap)?;
+    }
+    RESERVE.call_once(|| (buddy.counts().total / 128).clamp(32, 1024));
+    *BUDDY.lock() = Some(buddy);
+    let zero = allocate().ok_or(InitError::TooLittleMemory)?;
+    clear(zero);
+    ZERO.call_once(|| zero);
+    Ok(())
+}
+
+/// Adds memory that became free after boot.
+pub fn add(start: PhysFrame, end: PhysFrame) -> Result<(), InitError> {
+    with_buddy(|buddy| buddy.add_range(start, end)).map_err(|_| InitError::BadMemoryMap)
+}
+
+/// Makes frames of RAM that were never given to the allocator look allocated, one holder each: whoever drops one frees
+/// it.
+pub fn adopt(start: PhysFrame, end: PhysFrame) -> Result<(), InitError> {
+    with_buddy(|buddy| buddy.adopt_range(start, end)).map_err(|_| InitError::BadMemoryMap)
+}
+
+fn with_buddy<R>(work: impl FnOnce(&mut Buddy<'static>) -> R) -> R {
+    match BUDDY.lock().as_mut() {
+        Some(buddy) => work(buddy),
+        None => panic!("frames are used before they are managed"),
+    }
+}
+
+#[inline]
+fn table() -> FrameTable<'static> {
+    match TABLE.get() {
+        Some(table) => *table,
+        None => panic!("frames are used before they are managed"),
+    }
+}
+
+/// A frame with one holder and undefined content, from the last reserve if need be. For the kernel's own use.
+#[inline]
+pub fn allocate() -> Option<PhysFrame> {
+    let mut near = this_cpu().frames.lock();
+    if let Some(frame) = near.0.pop(table()) {
+        return Some(frame);
+    }
+    with_buddy(|buddy| near.0.refill(buddy));
+    if let Some(frame) = near.0.pop(table()) {
+        return Some(frame);
+    }
+    drop(near);
+    allocate_last()
+}
+
+#[cold]
+fn allocate_last() -> Option<PhysFrame> {
+    for cpu in percpu::online().iter().filter_map(percpu::of) {
+        let mut near = cpu.frames.lock();
+        if let Some(frame) = near.0.pop(table()) {
+            return Some(frame);
+        }
+    }
+    None
+}
+
+/// A frame with one holder and undefined content for user memory; none if only the kernel's reserve is left.
+#[inline]
+pub fn allocate_user() -> Option<PhysFrame> {
+    let mut near = this_cpu().frames.lock();
+    if let Some(frame) = near.0.pop(table()) {
+        return Some(frame);
+    }
+    let reserve = *RESERVE.get()?;
+    let enough = with_buddy(|buddy| buddy.counts().free > reserve && near.0.refill(buddy) > 0);
+    if enough { near.0.pop(table()) } else { None }
+}
+
+/// 2^order frames that lie behind one another, at a multiple of their size, with one holder.
+pub fn allocate_block(order: Order) -> Option<PhysFrame> {
+    with_buddy(|buddy| buddy.alloc(order))
+}
+
+/// Gives back a block of [`allocate_block`].
+///
+/// # Panics
+/// If it is not one: somebody's frames would be given away twice.
+pub fn free_block(frame: PhysFrame, order: Order) {
+    if let Err(error) = with_buddy(|buddy| buddy.free(frame, order)) {
+        panic!("a block of frames was freed wrongly: {error}");
+    }
+}
+
+/// One more holder of a frame.
+#[inline]
+pub fn get(frame: PhysFrame) {
+    if let Err(error) = table().get(frame) {
+        panic!("a frame was shared wrongly: {error}");
+    }
+}
+
+/// One holder less; the last one frees the frame.
+///
+/// # Panics
+/// If the frame has no holder: it would be given away twice.
+#[inline]
+pub fn put(frame: PhysFrame) {
+    match table().put(frame) {
+        Ok(Holders::Some) => {}
+        Ok(Holders::None) => release(frame),
+        Err(error) => panic!("a frame was let go wrongly: {error}"),
+    }
+}
+
+fn release(frame: PhysFrame) {
+    let mut near = this_cpu().frames.lock();
+    let table = table();
+    let kept = match near.0.push(table, frame) {
+        Ok(true) => Ok(true),
+        Ok(false) => with_buddy(|buddy| near.0.drain(buddy)).and_then(|()| near.0.push(table, frame)),
+        Err(error) => Err(error),
+    };
+    if !matches!(kept, Ok(true)) {
+        panic!("a frame was freed wrongly: {kept:?}");
+    }
+}
+
+/// How many hold a frame.
+#[inline]
+pub fn holders(frame: PhysFrame) -> u32 {
+    table().holders_of(frame)
+}
+
+/// The frame that is zero and stays so. It has a holder of its own; those who map it are counted like others.
+#[inline]
+pub fn zero_frame() -> PhysFrame {
+    match ZERO.get() {
+        Some(frame) => *frame,
+        None => panic!("the zero frame is used before there is one"),
+    }
+}
+
+/// A frame for a translation table.
+pub fn allocate_table() -> Option<PhysFrame> {
+    allocate()
+}
+
+/// Gives back a frame of [`allocate_table`].
+pub fn free_table(frame: PhysFrame) {
+    put(frame);
+}
+
+/// Writes zeros over a frame.
+#[inline]
+pub fn clear(frame: PhysFrame) {
+    let at = direct(frame.start());
+    // SAFETY: the caller holds the frame; it is RAM and reachable through the direct map.
+    unsafe { core::ptr::write_bytes(at.as_mut_ptr::<u8>(), 0, PAGE_SIZE as usize) };
+}
+
+/// Copies a frame's content.
+#[inline]
+pub fn copy(from: PhysFrame, to: PhysFrame) {
+    let (from, to) = (direct(from.start()), direct(to.start()));
+    // SAFETY: the caller holds both frames, which differ; both are RAM and reachable through the direct map.
+    unsafe { core::ptr::copy_nonoverlapping(from.as_ptr::<u8>(), to.as_mut_ptr::<u8>(), PAGE_SIZE as usize) };
+}
+
+/// Frames in all, and frames free now.
+pub fn totals() -> (u64, u64) {
+    let counts = with_buddy(|buddy| buddy.counts());
+    let near: u64 = percpu::online().iter().filter_map(percpu::of).map(|cpu| cpu.frames.lock().0.len() as u64).sum();
+    (counts.total, counts.free + near)
+}

@@ -1,0 +1,26 @@
+//! Memory: physical frames, the kernel heap, and user address spaces.
+
+pub mod buddy;
+pub mod calls;
+pub mod direct_map;
+pub mod fault;
+pub mod frame_cache;
+pub mod frame_table;
+pub mod frames;
+pub mod heap;
+pub mod slab;
+pub mod space;
+pub mod user;
+pub mod vma;
+
+mod extended;
+mod page;
+mod stack;
+
+pub use calls::SYSTEM_CALLS;
+pub use direct_map::{direct, set_direct_map};
+pub use extended::ExtendedArea;
+pub use page::Page;
+pub use space::{AddressSpace, Backing, MappedFile};
+pub use stack::{KernelStack, set_kernel_window, trim_stacks};
+pub use user::UserAddr;

@@ -1,0 +1,181 @@
+//! The end of threads and processes.
+
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+use super::tree::{self, Tree};
+use super::{Pid, Process, Task, Usage, current, futex, group};
+use crate::fs::FileTable;
+use crate::hook::cpu;
+use crate::mm::UserAddr;
+use crate::{sched, signal, tty};
+
+/// Ends the process with a status as `wait(2)` gives it. Context: a task of the process, interrupts enabled, no lock
+/// held.
+pub fn exit_group(status: u32) -> ! {
+    let process = current().process.clone();
+    if !process.exiting.swap(true, Ordering::AcqRel) {
+        process.exit_status.store(status, Ordering::Release);
+        signal::end_threads(&process, status);
+    }
+    drop(process);
+    exit_thread(status)
+}
+
+/// Ends the running thread. The last one takes the process with it, with this status unless another was set. Context:
+/// as for [`exit_group`].
+pub fn exit_thread(status: u32) -> ! {
+    {
+        let task = current();
+        futex::release_robust_list(&task);
+        clear_child_tid(&task);
+        if let Some(gate) = task.vfork.lock().take() {
+            gate.release();
+        }
+        leave_process(&task.shared(), status);
+    }
+    cpu::irq_disable();
+    sched::exit_current()
+}
+
+/// The word that a joining thread waits for.
+fn clear_child_tid(task: &Task) {
+    let word = UserAddr(task.clear_child_tid.swap(0, Ordering::Relaxed));
+    if !word.is_null() && word.write(&0u32.to_ne_bytes()).is_ok() {
+        // Linux wakes it as a shared futex; both kinds of waiter are found.
+        futex::wake_all_at(word, 1);
+    }
+}
+
+fn leave_process(task: &Arc<Task>, status: u32) {
+    let process = &task.process;
+    let run = task.sched.runtime(true);
+    let (user, system) = process.split(run);
+    process.gone_usage.lock().add(&Usage {
+        user,
+        system,
+        minor_faults: task.minor_faults.load(Ordering::Relaxed),
+        major_faults: task.major_faults.load(Ordering::Relaxed),
+        voluntary_switches: task.sched.voluntary_switches.load(Ordering::Relaxed),
+        involuntary_switches: task.sched.involuntary_switches.load(Ordering::Relaxed),
+        max_resident_kib: task.space().map_or(0, |space| space.peak_resident_pages() * 4),
+    });
+    {
+        let mut tree = tree::lock();
+        tree.remove_task(task.tid);
+        process.threads.lock().retain(|other| !Arc::ptr_eq(other, task));
+    }
+    signal::on_thread_exit(task);
+    let last = process.live_threads.fetch_sub(1, Ordering::AcqRel) == 1;
+    if last && !process.exiting.swap(true, Ordering::AcqRel) {
+        process.exit_status.store(status, Ordering::Release);
+    }
+    if last {
+        process.timers.on_exit(process);
+    }
+    leave_space(task, last);
+    if last {
+        end_process(process);
+    } else {
+        // Whoever waits for the other threads to be gone (execve) looks again.
+        process.child_events.wake_all();
+    }
+}
+
+/// The thread stops using the program's memory.
+fn leave_space(task: &Task, last: bool) {
+    if last {
+        task.process.space.lock().take();
+    }
+    let state = cpu::irq_save();
+    let space = task.replace_space(None);
+    cpu::irq_restore(state);
+    if let Some(space) = space {
+        space.remove_user();
+    }
+}
+
+fn end_process(process: &Arc<Process>) {
+    let files = core::mem::replace(&mut *process.files.lock(), FileTable::empty());
+    drop(files);
+    tty::on_process_exit(process);
+    if process.pid == Pid(1) {
+        crate::boot::end::init_ended(process.exit_status.load(Ordering::Acquire));
+    }
+    let mut orphans_done = alloc::vec::Vec::new();
+    let mut tree = tree::lock();
+    group::on_process_exit(&mut tree, process);
+    adopt_children(&mut tree, process, &mut orphans_done);
+    let reaped = become_zombie(&mut tree, process);
+    drop(tree);
+    drop(reaped);
+    drop(orphans_done);
+}
+
+/// The nearest ancestor that takes orphans, or process 1.
+fn reaper(tree: &Tree, process: &Process) -> Option<Arc<Process>> {
+    let mut ancestor = tree.of(process).parent.upgrade();
+    while let Some(candidate) = ancestor {
+        if candidate.child_subreaper.load(Ordering::Relaxed) && !candidate.exiting.load(Ordering::Relaxed) {
+            return Some(candidate);
+        }
+        ancestor = tree.of(&candidate).parent.upgrade();
+    }
+    tree.process(Pid(1))
+}
+
+fn adopt_children(tree: &mut Tree, process: &Arc<Process>, done: &mut alloc::vec::Vec<Arc<Process>>) {
+    let children = core::mem::take(&mut tree.of_mut(process).children);
+    if children.is_empty() {
+        return;
+    }
+    let Some(reaper) = reaper(tree, process) else { return };
+    for child in children {
+        tree.of_mut(&child).parent = Arc::downgrade(&reaper);
+        let death_signal = child.parent_death_signal.load(Ordering::Relaxed);
+        if let Some(wanted) = signal::Signal::new(death_signal as i32) {
+            signal::send_process_in(tree, &child, signal::SigInfo::kernel(wanted));
+        }
+        let zombie = tree.of(&child).zombie;
+        tree.of_mut(&reaper).children.push(child.clone());
+        if zombie {
+            done.extend(tell_parent(tree, &child, &reaper));
+        }
+    }
+}
+
+/// Tells the parent; returns the process if nobody will wait for it.
+fn become_zombie(tree: &mut Tree, process: &Arc<Process>) -> Option<Arc<Process>> {
+    tree.of_mut(process).zombie = true;
+    match tree.of(process).parent.upgrade() {
+        Some(parent) => tell_parent(tree, process, &parent),
+        None => {
+            tree.remove_process(process.pid);
+            None
+        }
+    }
+}
+
+fn tell_parent(tree: &mut Tree, process: &Arc<Process>, parent: &Arc<Process>) -> Option<Arc<Process>> {
+    const SIGCHLD: u32 = 17;
+    let wanted = process.exit_signal.load(Ordering::Relaxed);
+    // A parent that ignores SIGCHLD never waits.
+    let unwanted = wanted == SIGCHLD && signal::ignores_children(parent);
+    if let Some(signal) = signal::Signal::new(wanted as i32) {
+        let info = signal::SigInfo::child_ended(signal, process);
+        signal::send_process_in(tree, parent, info);
+    }
+    let gone = if unwanted { reap(tree, parent, process) } else { None };
+    parent.child_events.wake_all();
+    gone
+}
+
+/// Takes an ended process out of its parent's children and out of the tree. The caller drops it without the tree's
+/// lock.
+pub fn reap(tree: &mut Tree, parent: &Process, child: &Arc<Process>) -> Option<Arc<Process>> {
+    let children = &mut tree.of_mut(parent).children;
+    let index = children.iter().position(|other| Arc::ptr_eq(other, child))?;
+    let gone = children.swap_remove(index);
+    tree.remove_process(gone.pid);
+    Some(gone)
+}

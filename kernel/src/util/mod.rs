@@ -1,0 +1,4 @@
+//! Small containers used in several places.
+
+pub mod ids;
+pub mod ring;
