@@ -38,8 +38,8 @@ pub fn exit_thread(status: u32) -> ! {
     sched::exit_current()
 }
 
-/// The word that a joining thread waits for.
-fn clear_child_tid(task: &Task) {
+/// Clears the word that a joining thread waits for, and wakes that thread. Context: the task itself.
+pub fn clear_child_tid(task: &Task) {
     let word = UserAddr(task.clear_child_tid.swap(0, Ordering::Relaxed));
     if !word.is_null() && word.write(&0u32.to_ne_bytes()).is_ok() {
         // Linux wakes it as a shared futex; both kinds of waiter are found.

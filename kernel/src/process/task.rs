@@ -143,6 +143,29 @@ impl Task {
         Ok(Arc::new(task))
     }
 
+    /// A thread of a user program that has no program yet, not yet ready to run: it starts in the kernel, at
+    /// `entry(argument)` with interrupts disabled, and enters user mode with [`super::Current::user_frame`].
+    pub fn without_program(
+        tid: Pid,
+        process: Arc<Process>,
+        sched: SchedState,
+        entry: KernelEntry,
+        argument: usize,
+    ) -> KResult<Arc<Self>> {
+        let stack = KernelStack::allocate().ok_or(Errno::ENOMEM)?;
+        let extended = ExtendedArea::allocate().ok_or(Errno::ENOMEM)?;
+        let frame_at = stack.top() - size_of::<TrapFrame>() as u64;
+        // Whole multiples of 16 below the top, whatever the frame's size.
+        let start_at = VirtAddr(frame_at.0 & !15);
+        // SAFETY: the stack is new and belongs to the task from now on; the frame is aligned for its words.
+        let context = unsafe {
+            frame_at.as_mut_ptr::<TrapFrame>().write(TrapFrame::default());
+            Context::new(start_at, entry, argument)
+        };
+        let task = Self::with(tid, process, TaskKind::User, stack, context, Some(extended), None, sched);
+        Ok(Arc::new(task))
+    }
+
     #[expect(clippy::too_many_arguments, reason = "the one place where a task is put together")]
     fn with(
         tid: Pid,
