@@ -9,6 +9,8 @@ use crate::trap::Upcalls;
 pub type Backend = sim::Sim<Upcalls>;
 #[cfg(all(target_os = "none", feature = "native"))]
 pub type Backend = arch_native::Native<Upcalls>;
+#[cfg(all(target_os = "none", feature = "native"))]
+pub use arch_native as backend;
 #[cfg(all(target_os = "none", not(feature = "native"), feature = "vmi"))]
 compile_error!("the vmi backend is not built yet");
 #[cfg(all(target_os = "none", not(feature = "native"), feature = "lguest"))]

@@ -118,7 +118,7 @@ fn leave_with_work(frame: &mut TrapFrame, entry: Entry) {
 fn kernel_exception(exception: Exception, frame: &mut TrapFrame) {
     match exception {
         Exception::PageFault { address, access } => {
-            if mm::user::is_user_access(VirtAddr(frame.rip)) && !access.contains(Access::RESERVED) {
+            if mm::user::fixup(VirtAddr(frame.rip)).is_some() && !access.contains(Access::RESERVED) {
                 // The fault may have to allocate, wait or flush other CPUs.
                 let resolved = frame.interrupts_enabled() && {
                     cpu::irq_enable();

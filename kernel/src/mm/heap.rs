@@ -59,14 +59,14 @@ impl Default for KernelHeap {
 unsafe impl GlobalAlloc for KernelHeap {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        self.0.lock().allocate(layout).map_or(ptr::null_mut(), NonNull::as_ptr)
+        self.0.lock().alloc(layout).map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 
     #[inline]
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         if let Some(memory) = NonNull::new(memory) {
             // SAFETY: the caller's promise: it came from `alloc` with this layout.
-            unsafe { self.0.lock().free(memory, layout) };
+            unsafe { self.0.lock().dealloc(memory, layout) };
         }
     }
 }

@@ -189,7 +189,7 @@ fn run(request: &Request, frame: &TrapFrame) -> SysResult {
         return Err(Errno::EPERM);
     }
     let child = if flags.contains(CloneFlags::THREAD) { thread(request, frame)? } else { process(request, frame)? };
-    let tid = child.tid;
+    let tid = child.tid();
     if flags.contains(CloneFlags::PARENT_SETTID) {
         // As on Linux, a bad address is the caller's own misfortune.
         let _written = request.parent_tid.write(&tid.0.to_ne_bytes());

@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering;
 
 use super::tree::{self, Tree};
 use super::{Pid, Process, Task, Usage, current, futex, group};
+use crate::errno::{Errno, KResult};
 use crate::fs::FileTable;
 use crate::hook::cpu;
 use crate::mm::UserAddr;
@@ -27,8 +28,7 @@ pub fn exit_group(status: u32) -> ! {
 pub fn exit_thread(status: u32) -> ! {
     {
         let task = current();
-        futex::release_robust_list(&task);
-        clear_child_tid(&task);
+        leave_memory(&task);
         if let Some(gate) = task.vfork.lock().take() {
             gate.release();
         }
@@ -38,10 +38,43 @@ pub fn exit_thread(status: u32) -> ! {
     sched::exit_current()
 }
 
-/// Clears the word that a joining thread waits for, and wakes that thread. Context: the task itself.
-pub fn clear_child_tid(task: &Task) {
+/// Keeps what the running thread has promised others about the memory it is about to leave: robust futexes, and the
+/// word that a joining thread waits for. That memory is still current.
+pub fn leave_memory(task: &Task) {
+    futex::release_robust_list(task);
+    clear_child_tid(task);
+}
+
+/// Ends all other threads of the running task's process (for `execve`). Afterwards the running task is the only one and
+/// has the process's number. Fails if the process is ending anyway.
+pub fn end_other_threads() -> KResult<()> {
+    let task = current();
+    let process = &task.process;
+    if process.live_threads.load(Ordering::Acquire) > 1 {
+        if process.ending_others.swap(true, Ordering::AcqRel) || process.exiting.load(Ordering::Relaxed) {
+            // Another thread was faster, and this one is to end.
+            return Err(Errno::EINTR);
+        }
+        signal::end_other_threads(process);
+        process.child_events.wait_uninterruptible(|| {
+            (process.live_threads.load(Ordering::Acquire) == 1).then_some(())
+        });
+        process.ending_others.store(false, Ordering::Release);
+    }
+    if !task.is_leader() {
+        let mut tree = tree::lock();
+        tree.remove_task(task.tid());
+        task.take_leader_number();
+        tree.add_task(&task.shared());
+    }
+    Ok(())
+}
+
+/// The word that a joining thread waits for.
+fn clear_child_tid(task: &Task) {
     let word = UserAddr(task.clear_child_tid.swap(0, Ordering::Relaxed));
-    if !word.is_null() && word.write(&0u32.to_ne_bytes()).is_ok() {
+    let shared = task.space().is_some_and(|space| space.users() > 1);
+    if !word.is_null() && shared && word.write(&0u32.to_ne_bytes()).is_ok() {
         // Linux wakes it as a shared futex; both kinds of waiter are found.
         futex::wake_all_at(word, 1);
     }
@@ -62,7 +95,7 @@ fn leave_process(task: &Arc<Task>, status: u32) {
     });
     {
         let mut tree = tree::lock();
-        tree.remove_task(task.tid);
+        tree.remove_task(task.tid());
         process.threads.lock().retain(|other| !Arc::ptr_eq(other, task));
     }
     signal::on_thread_exit(task);
@@ -98,6 +131,9 @@ fn leave_space(task: &Task, last: bool) {
 fn end_process(process: &Arc<Process>) {
     let files = core::mem::replace(&mut *process.files.lock(), FileTable::empty());
     drop(files);
+    // Whoever drops the process last may not be able to wait for a lock of the file system.
+    let fs = core::mem::replace(&mut *process.fs.lock(), crate::boot::start::kernel_process().fs());
+    drop(fs);
     tty::on_process_exit(process);
     if process.pid == Pid(1) {
         crate::boot::end::init_ended(process.exit_status.load(Ordering::Acquire));

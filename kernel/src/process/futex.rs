@@ -397,7 +397,7 @@ fn walk_robust_list(task: &Task, head: UserAddr) -> KResult<()> {
 
 fn mark_dead(task: &Task, word: UserAddr) -> KResult<()> {
     let mut value = word.load_u32()?;
-    while value & FUTEX_TID_MASK == task.tid.0 as u32 {
+    while value & FUTEX_TID_MASK == task.tid().0 as u32 {
         let found = word.compare_exchange_u32(value, value & FUTEX_WAITERS | FUTEX_OWNER_DIED)?;
         if found == value {
             if value & FUTEX_WAITERS != 0 {

@@ -1,7 +1,7 @@
 //! Process and thread numbers.
 
 use crate::sync::IrqLock;
-use crate::util::IdAllocator;
+use crate::util::ids::IdAllocator;
 
 /// A process, thread, group or session number. Process 1 is the first program; 0 stands for "none" or the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]

@@ -18,8 +18,9 @@ pub mod usage;
 pub mod wait;
 
 mod current;
-mod process;
-mod task;
+#[expect(clippy::module_inception, reason = "processes are what the folder and the file are about")]
+pub mod process;
+pub mod task;
 
 pub use credentials::Credentials;
 pub use current::{Current, current};

@@ -56,7 +56,7 @@ pub struct Process {
     /// Root, working directory and file mode mask.
     pub fs: SpinLock<Arc<FsContext>>,
     /// What each signal does.
-    pub actions: SpinLock<Arc<SignalActions>>,
+    pub actions: IrqLock<Arc<SignalActions>>,
     /// Signals pending for any of its threads, stop state, alternate.
     pub signals: ProcessSignals,
     /// The memory; none once it has ended. Tasks hold their own reference.
@@ -73,6 +73,8 @@ pub struct Process {
     pub live_threads: AtomicU32,
     /// The process is ending: no thread may be added.
     pub exiting: AtomicBool,
+    /// One of its threads runs `execve`: all others end.
+    pub ending_others: AtomicBool,
     /// Status for `wait(2)`, set when `exiting` is; bits as in Linux's `wstatus`.
     pub exit_status: AtomicU32,
     /// Signal sent to the parent at the end; 0 for none.
@@ -127,7 +129,7 @@ impl Process {
             threads: IrqLock::new(Vec::new()),
             files: SpinLock::new(with.files),
             fs: SpinLock::new(with.fs),
-            actions: SpinLock::new(with.actions),
+            actions: IrqLock::new(with.actions),
             signals: ProcessSignals::new(),
             space: SpinLock::new(with.space),
             credentials: SpinLock::new(with.credentials),
@@ -136,6 +138,7 @@ impl Process {
             relations: super::tree::Relations::new(),
             live_threads: AtomicU32::new(0),
             exiting: AtomicBool::new(false),
+            ending_others: AtomicBool::new(false),
             exit_status: AtomicU32::new(0),
             exit_signal: AtomicU32::new(with.exit_signal),
             child_events: WaitQueue::new(),

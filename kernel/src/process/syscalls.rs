@@ -41,7 +41,7 @@ fn exit_group(call: &mut Call<'_>) -> SysResult {
 fn set_tid_address(call: &mut Call<'_>) -> SysResult {
     let task = current();
     task.clear_child_tid.store(call.raw(0), Ordering::Relaxed);
-    Ok(task.tid.0 as u64)
+    Ok(task.tid().0 as u64)
 }
 
 const ROBUST_LIST_HEAD_BYTES: usize = 24;
@@ -69,7 +69,7 @@ fn getpid(_: &mut Call<'_>) -> SysResult {
 }
 
 fn gettid(_: &mut Call<'_>) -> SysResult {
-    Ok(current().tid.0 as u64)
+    Ok(current().tid().0 as u64)
 }
 
 fn getppid(_: &mut Call<'_>) -> SysResult {

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use platform::{CpuId, CpuSet, ExtendedState, TrapFrame, UserBases, VirtAddr};
 
@@ -33,8 +33,7 @@ pub enum TaskKind {
 
 /// A thread: what the scheduler runs.
 pub struct Task {
-    /// Its number.
-    pub tid: Pid,
+    tid: AtomicI32,
     /// What it shares with the other threads of its program.
     pub process: Arc<Process>,
     /// The scheduler's part.
@@ -178,7 +177,7 @@ impl Task {
         sched: SchedState,
     ) -> Self {
         Self {
-            tid,
+            tid: AtomicI32::new(tid.0),
             process,
             sched,
             context,
@@ -205,9 +204,23 @@ impl Task {
         self.kind == TaskKind::User
     }
 
+    /// Its number.
+    #[inline]
+    pub fn tid(&self) -> Pid {
+        Pid(self.tid.load(Ordering::Relaxed))
+    }
+
     /// Whether it is its process's first thread.
     pub fn is_leader(&self) -> bool {
-        self.tid == self.process.pid
+        self.tid() == self.process.pid
+    }
+
+    /// Takes the number of the process's first thread, which is gone (`execve` by another thread). Under the tree's
+    /// lock.
+    pub fn take_leader_number(&self) {
+        let own = self.tid();
+        self.tid.store(self.process.pid.0, Ordering::Relaxed);
+        own.free();
     }
 
     /// Top of its kernel stack.
@@ -280,7 +293,8 @@ impl Task {
 
     /// Whether the task is to end before it returns to user mode.
     pub fn must_exit(&self) -> bool {
-        self.process.exiting.load(Ordering::Relaxed)
+        let process = &self.process;
+        process.exiting.load(Ordering::Relaxed) || process.ending_others.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_extended_cpu(&self, cpu: CpuId) {
@@ -322,8 +336,8 @@ impl Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        if self.tid != Pid(0) && !self.is_leader() {
-            self.tid.free();
+        if self.tid() != Pid(0) && !self.is_leader() {
+            self.tid().free();
         }
     }
 }
@@ -338,7 +352,7 @@ extern "C" fn enter_user_mode(frame: usize) -> ! {
         if !word.is_null() {
             cpu::irq_enable();
             // As on Linux, a bad address is the program's own misfortune.
-            let _written = word.write(&task.tid.0);
+            let _written = word.write(&task.tid().0);
             cpu::irq_disable();
         }
     }

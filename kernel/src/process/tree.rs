@@ -99,7 +99,7 @@ impl Tree {
 
     /// Makes a thread known.
     pub fn add_task(&mut self, task: &Arc<Task>) {
-        self.tasks.insert(task.tid, Arc::downgrade(task));
+        self.tasks.insert(task.tid(), Arc::downgrade(task));
     }
 
     /// Forgets a process that has been waited for.

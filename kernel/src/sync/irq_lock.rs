@@ -3,23 +3,24 @@
 use core::ops::{Deref, DerefMut};
 
 use platform::IrqState;
+use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 use crate::hook::cpu;
 
 /// A spinning lock for data that interrupt handlers use: interrupts are disabled while it is held.
-pub struct IrqLock<T>(spin::Mutex<T>);
+pub struct IrqLock<T>(SpinMutex<T>);
 
 /// Holds an [`IrqLock`].
 pub struct IrqGuard<'a, T> {
     lock: &'a IrqLock<T>,
-    guard: core::mem::ManuallyDrop<spin::MutexGuard<'a, T>>,
+    guard: core::mem::ManuallyDrop<SpinMutexGuard<'a, T>>,
     state: IrqState,
 }
 
 impl<T> IrqLock<T> {
     /// A lock that is free.
     pub const fn new(value: T) -> Self {
-        Self(spin::Mutex::new(value))
+        Self(SpinMutex::new(value))
     }
 
     /// Disables interrupts and takes the lock.

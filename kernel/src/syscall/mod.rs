@@ -23,7 +23,9 @@ const GROUPS: &[&[(usize, Handler)]] = &[
     crate::exec::SYSTEM_CALLS,
     crate::fs::SYSTEM_CALLS,
     crate::mm::SYSTEM_CALLS,
+    crate::process::group::SYSTEM_CALLS,
     crate::process::syscalls::SYSTEM_CALLS,
+    crate::process::system::SYSTEM_CALLS,
     crate::signal::SYSTEM_CALLS,
     crate::time::SYSTEM_CALLS,
 ];

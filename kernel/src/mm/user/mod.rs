@@ -1,18 +1,21 @@
 //! Access to user memory.
 //!
-//! Every access goes through one of two small assembly routines at known addresses. A fault inside them is resolved as
-//! the user's own would be, or ends the routine early; the caller sees how far it came.
+//! Every access goes through one of two small assembly routines at known addresses ([`access`]). A fault inside them is
+//! resolved as the user's own would be, or ends the routine early; the caller sees how far it came.
+
+#[cfg_attr(not(target_os = "none"), path = "simulated.rs")]
+mod access;
 
 use alloc::vec::Vec;
-use core::arch::naked_asm;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use platform::VirtAddr;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+pub use access::fixup;
+
 use crate::errno::{Errno, KResult};
-use crate::hook::cpu;
 
 /// An address a user program gave: not to be trusted, and reached only through this module.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, FromBytes, IntoBytes, Immutable)]
@@ -66,7 +69,8 @@ impl UserAddr {
     /// Copies bytes from here until a fault; returns how many. An address outside the user half is an error at once.
     pub fn read_partial(self, to: &mut [u8]) -> KResult<usize> {
         let from = self.checked(to.len())?;
-        Ok(to.len() - copy(to.as_mut_ptr(), from.as_ptr(), to.len()))
+        // SAFETY: `to` is writable for its length.
+        Ok(to.len() - unsafe { access::copy_in(to.as_mut_ptr(), from, to.len()) })
     }
 
     /// Copies bytes to here. On failure nothing is said of what was copied.
@@ -77,7 +81,7 @@ impl UserAddr {
     /// Copies bytes to here until a fault; returns how many. An address outside the user half is an error at once.
     pub fn write_partial(self, from: &[u8]) -> KResult<usize> {
         let to = self.checked(from.len())?;
-        Ok(from.len() - copy(to.as_mut_ptr(), from.as_ptr(), from.len()))
+        Ok(from.len() - access::copy_out(to, from))
     }
 
     /// Writes zeros to here.
@@ -98,7 +102,8 @@ impl UserAddr {
     pub fn read<T: FromBytes>(self) -> KResult<T> {
         let from = self.checked(size_of::<T>())?;
         let mut value = MaybeUninit::<T>::uninit();
-        if copy(value.as_mut_ptr().cast(), from.as_ptr(), size_of::<T>()) != 0 {
+        // SAFETY: `value` is writable for its size.
+        if unsafe { access::copy_in(value.as_mut_ptr().cast(), from, size_of::<T>()) } != 0 {
             return Err(Errno::EFAULT);
         }
         // SAFETY: all of its bytes were written, and any bytes make a `FromBytes`.
@@ -167,133 +172,6 @@ impl UserAddr {
             return Err(Errno::EINVAL);
         }
         let at = self.checked(4)?;
-        cpu::user_access_begin();
-        // SAFETY: the address lies in the user half; a fault there ends the routine with an error.
-        let result = unsafe { compare_exchange_user(at.as_mut_ptr(), old, new) };
-        cpu::user_access_end();
-        if result >> 32 == 0 { Ok(result as u32) } else { Err(Errno::EFAULT) }
+        access::compare_exchange(at, old, new).ok_or(Errno::EFAULT)
     }
-}
-
-/// Copies between user and kernel memory; returns how many bytes were left when a fault ended it.
-#[inline]
-fn copy(to: *mut u8, from: *const u8, length: usize) -> usize {
-    cpu::user_access_begin();
-    // SAFETY: one side is kernel memory of that length, the other lies in the user half, where a fault ends the copy.
-    let left = unsafe { copy_user(to, from, length) };
-    cpu::user_access_end();
-    left
-}
-
-/// Copies `length` bytes; returns how many were not copied. Words first where there are some.
-#[unsafe(naked)]
-unsafe extern "C" fn copy_user(to: *mut u8, from: *const u8, length: usize) -> usize {
-    naked_asm!(
-        "mov rcx, rdx",
-        "cmp rdx, 64",
-        "jae 3f",
-        "shr rcx, 3",
-        "jz 2f",
-        ".globl user_copy_words",
-        "5:",
-        "user_copy_words:",
-        "mov rax, [rsi]",
-        ".globl user_copy_words_store",
-        "user_copy_words_store:",
-        "mov [rdi], rax",
-        "add rsi, 8",
-        "add rdi, 8",
-        "sub rdx, 8",
-        "dec rcx",
-        "jnz 5b",
-        "2:",
-        "test rdx, rdx",
-        "jz 4f",
-        "6:",
-        ".globl user_copy_tail",
-        "user_copy_tail:",
-        "mov al, [rsi]",
-        ".globl user_copy_tail_store",
-        "user_copy_tail_store:",
-        "mov [rdi], al",
-        "inc rsi",
-        "inc rdi",
-        "dec rdx",
-        "jnz 6b",
-        "4:",
-        "mov rax, rdx",
-        "ret",
-        "3:",
-        "shr rcx, 3",
-        "and edx, 7",
-        ".globl user_copy_block",
-        "user_copy_block:",
-        "rep movsq",
-        "jmp 2b",
-        // A fault in the block: RCX words and RDX bytes are left; the words are tried again byte by byte.
-        ".globl user_copy_block_fixup",
-        "user_copy_block_fixup:",
-        "lea rdx, [rdx + rcx * 8]",
-        "jmp 2b",
-        // A fault in a word: RDX bytes are left; the same.
-        ".globl user_copy_words_fixup",
-        "user_copy_words_fixup:",
-        "jmp 2b",
-    )
-}
-
-/// Returns the old value, or a value with bit 32 set after a fault.
-#[unsafe(naked)]
-unsafe extern "C" fn compare_exchange_user(at: *mut u32, old: u32, new: u32) -> u64 {
-    naked_asm!(
-        "mov eax, esi",
-        ".globl user_compare_exchange",
-        "user_compare_exchange:",
-        "lock cmpxchg [rdi], edx",
-        "mov eax, eax",
-        "ret",
-        ".globl user_compare_exchange_fixup",
-        "user_compare_exchange_fixup:",
-        "mov rax, -1",
-        "ret",
-        ".globl user_copy_tail_fixup",
-        "user_copy_tail_fixup:",
-        "mov rax, rdx",
-        "ret",
-    )
-}
-
-unsafe extern "C" {
-    safe static user_copy_words: u8;
-    safe static user_copy_words_store: u8;
-    safe static user_copy_words_fixup: u8;
-    safe static user_copy_tail: u8;
-    safe static user_copy_tail_store: u8;
-    safe static user_copy_tail_fixup: u8;
-    safe static user_copy_block: u8;
-    safe static user_copy_block_fixup: u8;
-    safe static user_compare_exchange: u8;
-    safe static user_compare_exchange_fixup: u8;
-}
-
-fn address(symbol: &u8) -> VirtAddr {
-    VirtAddr(&raw const *symbol as u64)
-}
-
-/// Whether the instruction at `rip` is one that touches user memory on the kernel's behalf.
-pub fn is_user_access(rip: VirtAddr) -> bool {
-    fixup(rip).is_some()
-}
-
-/// Where to go on after a fault at `rip` that cannot be resolved.
-pub fn fixup(rip: VirtAddr) -> Option<VirtAddr> {
-    let table = [
-        (&user_copy_block, &user_copy_block_fixup),
-        (&user_copy_words, &user_copy_words_fixup),
-        (&user_copy_words_store, &user_copy_words_fixup),
-        (&user_copy_tail, &user_copy_tail_fixup),
-        (&user_copy_tail_store, &user_copy_tail_fixup),
-        (&user_compare_exchange, &user_compare_exchange_fixup),
-    ];
-    table.into_iter().find(|(at, _)| address(at) == rip).map(|(_, fixup)| address(fixup))
 }

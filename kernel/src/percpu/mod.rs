@@ -1,6 +1,9 @@
 //! Data of each CPU, found through GS.
 
+pub mod calls;
+
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
@@ -29,6 +32,8 @@ pub struct PerCpu {
     pub timers: IrqLock<CpuTimers>,
     /// Free frames kept close. Used with interrupts disabled, by this CPU alone.
     pub frames: IrqLock<CpuFrames>,
+    /// Functions other CPUs want run here.
+    pub calls: calls::CallQueue,
     /// Interrupts taken, for `/proc/stat`.
     pub interrupts: AtomicU64,
     /// Context switches made, for `/proc/stat`.
@@ -53,6 +58,7 @@ impl PerCpu {
             run_queue: IrqLock::new(RunQueue::new()),
             timers: IrqLock::new(CpuTimers::new()),
             frames: IrqLock::new(CpuFrames::new()),
+            calls: IrqLock::new(VecDeque::new()),
             interrupts: AtomicU64::new(0),
             switches: AtomicU64::new(0),
         }

@@ -1,0 +1,48 @@
+//! The suite: every case that runs in a guest, as tables. `cargo xtask test --list` shows the names.
+//!
+//! A file here is a group of cases; `xtask` compiles them in and runs each in a guest of its own.
+
+mod arguments;
+mod console;
+mod elf;
+mod elf_files;
+mod ends;
+mod initramfs;
+mod machines;
+mod programs;
+mod shell;
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, bail};
+
+use crate::testing::case::Case;
+use crate::workspace::Workspace;
+
+/// All cases, in the order they run: what everything stands on comes first.
+pub fn cases(workspace: &Workspace) -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    cases.extend(ends::cases());
+    cases.extend(arguments::cases());
+    cases.extend(initramfs::cases());
+    cases.extend(elf_files::cases());
+    cases.extend(machines::cases());
+    cases.extend(shell::cases());
+    cases.extend(console::cases());
+    cases.extend(programs::cases(workspace)?);
+    let mut names = BTreeSet::new();
+    if let Some(twice) = cases.iter().find(|case| !names.insert(case.name.as_str())) {
+        bail!("the suite has two cases named {}", twice.name);
+    }
+    Ok(cases)
+}
+
+/// Before a script that uses /proc and /dev: mounts what the kernel has not mounted itself.
+const MOUNTS: &str =
+    "[ -e /proc/self ] || mount -t proc proc /proc\n[ -e /dev/zero ] || mount -t devtmpfs dev /dev\n";
+
+/// A script that stops with a failure at its first failing command. `not` stands before a command that must fail:
+/// the shell's own `!` would hide that it does not.
+fn script(body: &str) -> String {
+    format!("set -e\nnot() {{ if \"$@\"; then echo \"no failure: $*\"; return 1; fi; }}\n{MOUNTS}{body}")
+}

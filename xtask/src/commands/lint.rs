@@ -1,0 +1,59 @@
+//! `cargo xtask lint`: the format and the linter, as CI wants them.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use crate::report::say;
+use crate::toolchain::{self, ImageToolchain};
+use crate::variant::{Backend, Dispatch, Profile, Variant};
+use crate::workspace::Workspace;
+
+/// Checks the format, and runs clippy over the workspace and over the image in each dispatch mode
+#[derive(clap::Args)]
+pub struct Args {}
+
+const DENY_WARNINGS: [&str; 3] = ["--", "-D", "warnings"];
+
+/// Runs the command.
+pub fn run(_: Args) -> Result<u8> {
+    let workspace = Workspace::find()?;
+    let toolchain = ImageToolchain::require()?;
+    toolchain::require_lints(&toolchain)?;
+
+    let mut format = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    format.current_dir(&workspace.root).args(["fmt", "--all", "--check"]);
+    check("cargo fmt", &mut format)?;
+
+    let mut host = workspace.cargo("clippy", &workspace.target);
+    check("clippy, on the workspace", host.args(["--workspace", "--all-targets"]).args(DENY_WARNINGS))?;
+
+    for dispatch in Dispatch::value_variants() {
+        let variant = Variant { backend: Backend::Native, dispatch: *dispatch, profile: Profile::Dev };
+        let mut image = match toolchain.clippy() {
+            Some(program) => workspace.cargo_by(Path::new(program), "clippy", &workspace.target),
+            None => workspace.cargo("clippy", &workspace.target),
+        };
+        image.args(["--package", "kernel", "--bin", "monoguest", "--features", &variant.cargo_features()]);
+        toolchain.apply(&mut image);
+        check(&format!("clippy, on the image {variant}"), image.args(DENY_WARNINGS))?;
+    }
+    Ok(0)
+}
+
+fn check(what: &str, command: &mut Command) -> Result<()> {
+    say!("{what}");
+    let program = command.get_program().to_owned();
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(std::io::stderr())
+        .status()
+        .with_context(|| format!("cannot run {}", AsRef::<OsStr>::as_ref(&program).to_string_lossy()))?;
+    if !status.success() {
+        bail!("{what}: failed, see the messages above");
+    }
+    Ok(())
+}

@@ -1,0 +1,197 @@
+//! `cargo xtask test`: the build machine's tests and the suite of guests.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+
+use crate::commands::build;
+use crate::initramfs::Initramfs;
+use crate::installer::{self, BUSYBOX, QEMU};
+use crate::report::{self, say};
+use crate::suite;
+use crate::testing::case::Case;
+use crate::testing::host;
+use crate::testing::outcome::{Results, seconds};
+use crate::testing::programs;
+use crate::testing::runner::{Bench, Verdict};
+use crate::variant::Variant;
+use crate::workspace::Workspace;
+
+use super::setup::ALL_TOOLS;
+
+/// Runs cargo's tests and the suite of guests
+///
+/// Every line but the last is about one test; the last has the counts. Exit status: 0 when something ran and all of
+/// it passed, else 1.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only what has this in its name (a whole name means that one alone); `host/NAME` is for cargo's tests
+    filter: Option<String>,
+
+    /// Print the names and run nothing
+    #[arg(long)]
+    list: bool,
+
+    /// How many guests run at a time
+    #[arg(long, default_value = "2", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: u16,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<u8> {
+    let workspace = Workspace::find()?;
+    let (host, cases) = select(suite::cases(&workspace)?, args.filter.as_deref());
+    if host.is_none() && cases.is_empty() {
+        say!(
+            "no test has `{}` in its name: cargo xtask test --list shows them",
+            args.filter.unwrap_or_default()
+        );
+    }
+    if args.list {
+        host.iter().for_each(|_| println!("{} (cargo test --workspace)", host::GROUP));
+        cases.iter().for_each(|case| println!("{}", case.name));
+        return Ok(if host.is_none() && cases.is_empty() { 1 } else { 0 });
+    }
+    let mut results = Results::new();
+    installer::require(ALL_TOOLS)?;
+    if let Some(filter) = host {
+        host::run(&workspace, &filter, &mut results)?;
+    }
+    if !cases.is_empty() {
+        run_guests(workspace, &cases, usize::from(args.jobs), &mut results)?;
+    }
+    Ok(if results.end() { 0 } else { 1 })
+}
+
+/// What a filter asks for: cargo's own filter if cargo's tests are to run, and the cases.
+fn select(cases: Vec<Case>, filter: Option<&str>) -> (Option<String>, Vec<Case>) {
+    let Some(filter) = filter else { return (Some(String::new()), cases) };
+    if let Some(rest) = filter.strip_prefix(host::GROUP) {
+        match rest.strip_prefix('/') {
+            Some(name) => return (Some(name.to_owned()), Vec::new()),
+            None if rest.is_empty() => return (Some(String::new()), Vec::new()),
+            None => {}
+        }
+    }
+    let exact = cases.iter().any(|case| case.name == filter);
+    let chosen = |case: &Case| if exact { case.name == filter } else { case.name.contains(filter) };
+    (None, cases.into_iter().filter(chosen).collect())
+}
+
+/// Builds what the cases need and runs them, so many at a time.
+fn run_guests(workspace: Workspace, cases: &[Case], jobs: usize, results: &mut Results) -> Result<()> {
+    let needed: BTreeSet<_> = cases.iter().flat_map(Case::programs).cloned().collect();
+    if let Err(error) = programs::build(&workspace, &needed) {
+        report::error(&error);
+        results.fail("build/programs", &error, "");
+    }
+    let images = build_images(&workspace, cases, results);
+    let busybox = BUSYBOX.require()?;
+    let bench = Bench {
+        qemu: QEMU.require()?,
+        standard: Initramfs::with_busybox(&busybox)?,
+        busybox,
+        scratch: workspace.scratch("test")?,
+        workspace,
+    };
+
+    results.start_bar(cases.len());
+    let queue = Mutex::new(cases.iter().collect::<VecDeque<_>>());
+    let (sender, events) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            let (sender, queue, bench, images) = (sender.clone(), &queue, &bench, &images);
+            // A guest dies with the thread that started it, so each thread sees its guests to their end.
+            scope.spawn(move || {
+                let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                while let Some(case) = next() {
+                    let _ = sender.send(Event::Begun(case));
+                    let verdict = match images.get(&case.variant.to_string()) {
+                        Some(image) => bench.run(case, image),
+                        None => Err(anyhow::anyhow!("its image {} was not built", case.variant)),
+                    };
+                    let _ = sender.send(Event::Done(case, verdict));
+                }
+            });
+        }
+        drop(sender);
+        for event in events {
+            event.tell(results);
+        }
+    });
+    Ok(())
+}
+
+/// The images of the variants that could be built.
+fn build_images(workspace: &Workspace, cases: &[Case], results: &mut Results) -> BTreeMap<String, PathBuf> {
+    let variants: BTreeMap<String, Variant> =
+        cases.iter().map(|case| (case.variant.to_string(), case.variant)).collect();
+    let mut images = BTreeMap::new();
+    for (name, variant) in variants {
+        match build::image(workspace, variant).with_context(|| format!("cannot build {name}")) {
+            Ok(image) => {
+                images.insert(name, image);
+            }
+            Err(error) => results.fail(&format!("build/{name}"), &format!("{error:#}"), ""),
+        }
+    }
+    images
+}
+
+enum Event<'a> {
+    Begun(&'a Case),
+    Done(&'a Case, Result<Verdict>),
+}
+
+impl Event<'_> {
+    fn tell(self, results: &mut Results) {
+        match self {
+            Self::Begun(case) => results.begin(&case.name),
+            Self::Done(case, Ok(Verdict { failure: None, took, .. })) => {
+                results.pass(&case.name, 1, &seconds(took));
+            }
+            Self::Done(case, Ok(Verdict { failure: Some(why), detail, took })) => {
+                results.fail(&case.name, &format!("{why} ({})", seconds(took)), &detail);
+            }
+            Self::Done(case, Err(error)) => results.fail(&case.name, &format!("{error:#}"), ""),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::case::case;
+
+    fn chosen(filter: Option<&str>) -> (Option<String>, Vec<String>) {
+        let cases = ["boot/a", "boot/a-b", "shell/pipes", "hosted/x"].map(case).into_iter().collect();
+        let (host, cases) = select(cases, filter);
+        (host, cases.into_iter().map(|case| case.name).collect())
+    }
+
+    #[test]
+    fn filters() {
+        assert_eq!(chosen(None).1.len(), 4);
+        assert_eq!(chosen(None).0.as_deref(), Some(""));
+        assert_eq!(chosen(Some("boot")), (None, vec!["boot/a".into(), "boot/a-b".into()]));
+        assert_eq!(chosen(Some("boot/a")), (None, vec!["boot/a".into()]));
+        assert_eq!(chosen(Some("host")), (Some(String::new()), vec![]));
+        assert_eq!(chosen(Some("host/cpio")), (Some("cpio".into()), vec![]));
+        assert_eq!(chosen(Some("hosted")), (None, vec!["hosted/x".into()]));
+        assert_eq!(chosen(Some("nothing")), (None, vec![]));
+    }
+
+    #[test]
+    fn every_case_has_a_name_of_its_own() {
+        let cases = suite::cases(&Workspace::find().unwrap()).unwrap();
+        let names: BTreeSet<_> = cases.iter().map(|case| case.name.as_str()).collect();
+        assert_eq!(names.len(), cases.len());
+        for case in &cases {
+            assert!(case.name.split('/').count() == 2 && !case.name.contains(' '), "{}", case.name);
+            assert_ne!(case.name.split('/').next(), Some(host::GROUP), "{}", case.name);
+        }
+    }
+}

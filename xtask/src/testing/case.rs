@@ -1,0 +1,260 @@
+//! A case of the suite: a guest, what it runs, and what must come of it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::initramfs::Initramfs;
+use crate::qemu::Hardware;
+use crate::testing::programs::Program;
+use crate::variant::{Backend, Dispatch, Profile, Variant};
+
+/// Bytes made when the case runs, from the busybox at that path.
+pub type Fixture = Box<dyn Fn(&Path) -> Result<Vec<u8>> + Send + Sync>;
+
+/// What the guest starts with.
+pub enum Files {
+    /// busybox and the standard tree
+    Busybox,
+    /// The standard tree alone
+    Bare,
+    /// No initramfs at all
+    None,
+    /// These bytes
+    Raw(Fixture),
+}
+
+/// A file added to the tree.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A file of this machine
+    Host(PathBuf),
+    /// A program of the suite, built first
+    Program(Program),
+    /// These bytes
+    Bytes(Vec<u8>),
+}
+
+/// A step on the guest's console, taken in order.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Wait for this text in what came since the last step
+    Await(String),
+    /// Type this
+    Type(String),
+    /// For so long, QEMU may use no more than this share of a CPU
+    Idle(Duration, f64),
+}
+
+/// How the guest must end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Process 1 ends with this status
+    Exit(u8),
+    /// The boot cannot go on, and the reason has all of these words
+    Unusable(Vec<String>),
+    /// A reboot is asked for
+    Reboot,
+}
+
+/// A case.
+pub struct Case {
+    /// Its group and its own name, `group/name`
+    pub name: String,
+    /// The image
+    pub variant: Variant,
+    /// The machine
+    pub hardware: Hardware,
+    /// What the tree starts from
+    pub files: Files,
+    /// What is added: path, source, permissions
+    pub added: Vec<(String, Source, u32)>,
+    /// Process 1 with its arguments; none leaves the choice to the kernel and `append`
+    pub argv: Vec<String>,
+    /// More for the kernel command line
+    pub append: String,
+    /// What happens on the console
+    pub steps: Vec<Step>,
+    /// How it ends
+    pub expected: Expected,
+    /// Texts that must be on the console
+    pub present: Vec<String>,
+    /// Texts that must not be
+    pub absent: Vec<String>,
+    /// How long it may take
+    pub limit: Duration,
+}
+
+impl fmt::Debug for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Case").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A case with the usual machine: pc, one CPU, 64 MiB, the static release image, busybox; it must exit with 0.
+pub fn case(name: impl Into<String>) -> Case {
+    Case {
+        name: name.into(),
+        variant: Variant { backend: Backend::Native, dispatch: Dispatch::Static, profile: Profile::Release },
+        hardware: Hardware { memory: 64, ..Hardware::default() },
+        files: Files::Busybox,
+        added: Vec::new(),
+        argv: Vec::new(),
+        append: String::new(),
+        steps: Vec::new(),
+        expected: Expected::Exit(0),
+        present: Vec::new(),
+        absent: vec!["panic".to_owned()],
+        limit: Duration::from_secs(60),
+    }
+}
+
+impl Case {
+    /// QEMU's machine, as `boot --machine` takes it.
+    pub fn machine(mut self, machine: &str) -> Self {
+        self.hardware.machine = machine.parse().expect("the suite names a machine that exists");
+        self
+    }
+
+    /// The CPU model.
+    pub fn cpu(mut self, model: &str) -> Self {
+        self.hardware.cpu = model.to_owned();
+        self
+    }
+
+    /// The number of CPUs.
+    pub fn cpus(mut self, count: u16) -> Self {
+        self.hardware.smp = count;
+        self
+    }
+
+    /// Memory in MiB.
+    pub fn memory(mut self, mib: u32) -> Self {
+        self.hardware.memory = mib;
+        self
+    }
+
+    /// How the kernel reaches its backend.
+    pub fn dispatch(mut self, dispatch: Dispatch) -> Self {
+        self.variant.dispatch = dispatch;
+        self
+    }
+
+    /// The image's profile.
+    pub fn profile(mut self, profile: Profile) -> Self {
+        self.variant.profile = profile;
+        self
+    }
+
+    /// What the tree starts from.
+    pub fn files(mut self, files: Files) -> Self {
+        self.files = files;
+        self
+    }
+
+    /// An initramfs made of these bytes.
+    pub fn raw(self, fixture: impl Fn(&Path) -> Result<Vec<u8>> + Send + Sync + 'static) -> Self {
+        self.files(Files::Raw(Box::new(fixture)))
+    }
+
+    /// Adds an executable file.
+    pub fn with(self, path: &str, source: Source) -> Self {
+        self.with_mode(path, source, 0o755)
+    }
+
+    /// Adds a file with these permissions.
+    pub fn with_mode(mut self, path: &str, source: Source, permissions: u32) -> Self {
+        self.added.push((path.to_owned(), source, permissions));
+        self
+    }
+
+    /// Process 1 and its arguments.
+    pub fn argv<const N: usize>(mut self, argv: [&str; N]) -> Self {
+        self.argv = argv.map(str::to_owned).to_vec();
+        self
+    }
+
+    /// Process 1 is busybox's shell with this script.
+    pub fn sh(self, script: &str) -> Self {
+        self.argv(["sh", "-c", script])
+    }
+
+    /// More for the kernel command line.
+    pub fn append(mut self, parameters: &str) -> Self {
+        self.append = parameters.to_owned();
+        self
+    }
+
+    /// Waits for a text on the console.
+    pub fn wait_for(mut self, text: &str) -> Self {
+        self.steps.push(Step::Await(text.to_owned()));
+        self
+    }
+
+    /// Types on the console.
+    pub fn type_in(mut self, text: &str) -> Self {
+        self.steps.push(Step::Type(text.to_owned()));
+        self
+    }
+
+    /// QEMU must stay idle for so long.
+    pub fn idle(mut self, time: Duration, share_of_a_cpu: f64) -> Self {
+        self.steps.push(Step::Idle(time, share_of_a_cpu));
+        self
+    }
+
+    /// Process 1 must end with this status.
+    pub fn exits(mut self, status: u8) -> Self {
+        self.expected = Expected::Exit(status);
+        self
+    }
+
+    /// The boot must be given up with one line that has these words.
+    pub fn unusable<const N: usize>(mut self, words: [&str; N]) -> Self {
+        self.expected = Expected::Unusable(words.map(str::to_owned).to_vec());
+        self
+    }
+
+    /// The guest must ask for a reboot.
+    pub fn reboots(mut self) -> Self {
+        self.expected = Expected::Reboot;
+        self
+    }
+
+    /// This must be on the console.
+    pub fn prints(mut self, text: &str) -> Self {
+        self.present.push(text.to_owned());
+        self
+    }
+
+    /// This must not be on the console.
+    pub fn never_prints(mut self, text: &str) -> Self {
+        self.absent.push(text.to_owned());
+        self
+    }
+
+    /// The time limit in seconds.
+    pub fn limit(mut self, seconds: u64) -> Self {
+        self.limit = Duration::from_secs(seconds);
+        self
+    }
+
+    /// The programs that must be built before it runs.
+    pub fn programs(&self) -> impl Iterator<Item = &Program> {
+        self.added.iter().filter_map(|(_, source, _)| match source {
+            Source::Program(program) => Some(program),
+            _ => None,
+        })
+    }
+
+    /// The tree with what this case adds; `None` where it brings no tree.
+    pub fn tree(&self, standard: &Initramfs) -> Option<Initramfs> {
+        match self.files {
+            Files::Busybox => Some(standard.clone()),
+            Files::Bare => Some(Initramfs::minimal()),
+            Files::None | Files::Raw(_) => None,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Which image: the backend below the cut, how it is reached, and how it is optimized.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use crate::workspace::Workspace;
+
+/// What is below the cut: a feature of the `kernel` package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// A bare x86-64 PC, as QEMU makes one
+    Native,
+    /// A VMI hypervisor (not built yet)
+    Vmi,
+    /// The lguest hypervisor (not built yet)
+    Lguest,
+}
+
+/// How a hook reaches the backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Dispatch {
+    /// Through the trait, bound at compile time: the product
+    Static,
+    /// The backend's functions with no trait in the path
+    Direct,
+    /// Through a table of function pointers
+    Table,
+}
+
+/// A cargo profile of the workspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    /// Quick to build, with debug assertions
+    Dev,
+    /// Optimized, with fat link-time optimization
+    Release,
+}
+
+/// One image among those that can be built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
+pub struct Variant {
+    /// The backend below the cut
+    #[arg(long = "features", value_name = "BACKEND")]
+    pub backend: Backend,
+
+    /// How the kernel reaches it
+    #[arg(long, default_value = "static")]
+    pub dispatch: Dispatch,
+
+    /// The cargo profile
+    #[arg(long, default_value = "release")]
+    pub profile: Profile,
+}
+
+fn value_name(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.backend_name(), value_name(&self.dispatch), self.profile_name())
+    }
+}
+
+impl Variant {
+    /// The backend's name, which is also its feature's.
+    pub fn backend_name(&self) -> String {
+        value_name(&self.backend)
+    }
+
+    /// The profile's name for `cargo --profile`.
+    pub fn profile_name(&self) -> String {
+        value_name(&self.profile)
+    }
+
+    /// The directory below the target triple's where cargo puts this profile's products.
+    pub fn profile_directory(&self) -> &'static str {
+        match self.profile {
+            Profile::Dev => "debug",
+            Profile::Release => "release",
+        }
+    }
+
+    /// The value for `cargo --features`.
+    pub fn cargo_features(&self) -> String {
+        let backend = self.backend_name();
+        match self.dispatch {
+            Dispatch::Static => backend,
+            Dispatch::Direct => backend + ",dispatch-direct",
+            Dispatch::Table => backend + ",dispatch-table",
+        }
+    }
+
+    /// Where the finished image is kept; no two variants share it.
+    pub fn image_path(&self, workspace: &Workspace) -> PathBuf {
+        workspace.target.join("images").join(self.to_string()).join("monoguest")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_variant_has_its_own_name() {
+        let mut names = Vec::new();
+        for backend in Backend::value_variants() {
+            for dispatch in Dispatch::value_variants() {
+                for profile in Profile::value_variants() {
+                    names.push(
+                        Variant { backend: *backend, dispatch: *dispatch, profile: *profile }.to_string(),
+                    );
+                }
+            }
+        }
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        assert!(names.contains(&"native-static-release".to_owned()));
+    }
+}
