@@ -6,7 +6,7 @@ use super::program::{AT_CURRENT_DIRECTORY, Program, Start, copy};
 use super::strings::{Budget, StringList};
 use super::execute;
 use crate::errno::{Errno, KResult};
-use crate::fs;
+use crate::fs::{self, Fd, OnExec};
 use crate::mm::UserAddr;
 use crate::process::{Resource, current};
 use crate::syscall::{Call, Handler, SysResult, numbers as nr};
@@ -49,8 +49,8 @@ fn run(
     let (file_name, name_stays) = if directory == AT_CURRENT_DIRECTORY || path.starts_with(b"/") {
         (path, true)
     } else {
-        let stays = !current().process.files().is_close_on_exec(directory);
-        (name_through(directory, &path)?, stays)
+        let on_exec = current().process.files().on_exec(Fd(directory))?;
+        (name_through(directory, &path)?, on_exec == OnExec::Keep)
     };
     let (arguments, environment) = strings(call.user(arguments), call.user(environment), &file_name)?;
     let mut start = Start { file_name, arguments, environment, name_stays };

@@ -9,7 +9,7 @@ use super::load::{self, Identity, Loaded};
 use super::program::{Program, Start};
 use crate::errno::KResult;
 use crate::fs::{FileTable, SetId};
-use crate::process::{Credentials, Process, Resource, Task, current, exit, futex};
+use crate::process::{Credentials, Process, Resource, Task, current, exit};
 use crate::{sched, signal};
 
 /// The signal a program's parent gets at its end, whatever was agreed before.
@@ -34,7 +34,7 @@ pub fn execute(program: &Program, start: &Start) -> KResult<TrapFrame> {
     exit::end_other_threads()?;
 
     // From here on nothing fails.
-    forget_threads_memory(&task);
+    exit::leave_memory(&task);
     if let Some(changed) = changed {
         let before = core::mem::replace(&mut *process.credentials.lock(), Arc::new(changed));
         drop(before);
@@ -68,15 +68,6 @@ fn enter(task: &Task, loaded: Loaded) -> TrapFrame {
         old.remove_user();
     }
     TrapFrame::user(loaded.entry, loaded.stack_pointer)
-}
-
-/// What others wait for in the memory that the task leaves.
-fn forget_threads_memory(task: &Task) {
-    futex::release_robust_list(task);
-    if task.space().is_some_and(|space| space.users() > 1) {
-        exit::clear_child_tid(task);
-    }
-    task.clear_child_tid.store(0, Ordering::Relaxed);
 }
 
 /// A table of open files of the process's own, if it shares one with another process.
