@@ -6,8 +6,9 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::Ordering;
 
-use platform::CpuSet;
+use platform::{CpuSet, TrapFrame};
 
+use super::chart::phase;
 use super::cmdline::{CommandLine, InitParameters};
 use super::{end, parameters};
 use crate::errno::{Errno, KResult};
@@ -16,7 +17,7 @@ use crate::exec::{self, ExecError, Program, Start};
 use crate::fs::{self, FileTable, FsContext, OnExec};
 use crate::hook::cpu;
 use crate::process::process::NewProcess;
-use crate::process::{Credentials, Limits, Pid, Process, Task, current, tree};
+use crate::process::{Credentials, Limits, Pid, Process, Task, tree};
 use crate::sched::{self, Nice, SchedState};
 use crate::signal::SignalActions;
 use crate::trap;
@@ -131,15 +132,14 @@ pub fn start() -> Result<(), InitError> {
 extern "C" fn first_code(_: usize) -> ! {
     cpu::irq_enable();
     open_console();
-    if let Err(error) = run(parameters::command_line()) {
-        end::unusable(&error);
-    }
+    let mut frame = match run(parameters::command_line()) {
+        Ok(frame) => frame,
+        Err(error) => end::unusable(&error),
+    };
     cpu::irq_disable();
-    let task = current();
-    let frame = task.user_frame();
-    super::chart::phase("user");
-    trap::before_user_mode(frame);
-    cpu::enter_user(frame)
+    phase("user");
+    trap::before_user_mode(&mut frame);
+    cpu::enter_user(&frame)
 }
 
 /// Standard input, output and error.
@@ -191,8 +191,8 @@ fn with_name(path: &[u8], arguments: &[Vec<u8>]) -> Vec<Vec<u8>> {
     core::iter::once(path.to_vec()).chain(arguments.iter().cloned()).collect()
 }
 
-/// Runs the program that the command line wants; the task's user registers are then those it starts with.
-fn run(line: CommandLine<'_>) -> Result<(), InitError> {
+/// Runs the program that the command line wants; returns the registers it starts with.
+fn run(line: CommandLine<'_>) -> Result<TrapFrame, InitError> {
     let InitParameters { arguments, environment } = line.for_init(parameters::KNOWN);
     let environment = environment_list(&environment)?;
     match wanted(line, arguments, |path| fs::read_file(path, MOST_ARGUMENTS))? {
@@ -204,11 +204,11 @@ fn run(line: CommandLine<'_>) -> Result<(), InitError> {
 }
 
 /// The first program that runs. Those that are there but cannot be run are passed over with a word.
-fn try_usual_places(arguments: &[Vec<u8>], environment: &StringList) -> Result<(), InitError> {
+fn try_usual_places(arguments: &[Vec<u8>], environment: &StringList) -> Result<TrapFrame, InitError> {
     let mut failed = InitError::NotFound;
     for path in USUAL_PLACES {
         match try_program(path, &with_name(path, arguments), environment) {
-            Ok(()) => return Ok(()),
+            Ok(frame) => return Ok(frame),
             Err(ExecError::Failed(Errno::ENOENT | Errno::ENOTDIR)) => {}
             Err(error) => {
                 let error = InitError::CannotRun { path: path.to_vec(), error };
@@ -222,7 +222,7 @@ fn try_usual_places(arguments: &[Vec<u8>], environment: &StringList) -> Result<(
     Err(failed)
 }
 
-fn try_program(path: &[u8], arguments: &[Vec<u8>], environment: &StringList) -> Result<(), ExecError> {
+fn try_program(path: &[u8], arguments: &[Vec<u8>], environment: &StringList) -> Result<TrapFrame, ExecError> {
     let file = fs::open_executable(CURRENT_DIRECTORY, path, 0)?;
     let mut list = StringList::new();
     for argument in arguments {
@@ -231,9 +231,9 @@ fn try_program(path: &[u8], arguments: &[Vec<u8>], environment: &StringList) -> 
     let environment = environment.clone();
     let mut start = Start { file_name: path.to_vec(), arguments: list, environment, name_stays: true };
     let program = Program::find(file, &mut start)?;
-    *current().user_frame() = exec::execute(&program, &start)?;
+    let frame = exec::execute(&program, &start)?;
     log::debug!("process 1 is {}", Shown(&start.arguments));
-    Ok(())
+    Ok(frame)
 }
 
 /// The kernel's own variables and `added`, which take the place of those of the same name.

@@ -143,7 +143,7 @@ impl Task {
     }
 
     /// A thread of a user program that has no program yet, not yet ready to run: it starts in the kernel, at
-    /// `entry(argument)` with interrupts disabled, and enters user mode with [`super::Current::user_frame`].
+    /// `entry(argument)` with interrupts disabled.
     pub fn without_program(
         tid: Pid,
         process: Arc<Process>,
@@ -153,14 +153,8 @@ impl Task {
     ) -> KResult<Arc<Self>> {
         let stack = KernelStack::allocate().ok_or(Errno::ENOMEM)?;
         let extended = ExtendedArea::allocate().ok_or(Errno::ENOMEM)?;
-        let frame_at = stack.top() - size_of::<TrapFrame>() as u64;
-        // Whole multiples of 16 below the top, whatever the frame's size.
-        let start_at = VirtAddr(frame_at.0 & !15);
-        // SAFETY: the stack is new and belongs to the task from now on; the frame is aligned for its words.
-        let context = unsafe {
-            frame_at.as_mut_ptr::<TrapFrame>().write(TrapFrame::default());
-            Context::new(start_at, entry, argument)
-        };
+        // SAFETY: the stack is new and belongs to the task from now on.
+        let context = unsafe { Context::new(stack.top(), entry, argument) };
         let task = Self::with(tid, process, TaskKind::User, stack, context, Some(extended), None, sched);
         Ok(Arc::new(task))
     }
