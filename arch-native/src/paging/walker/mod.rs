@@ -180,22 +180,21 @@ impl<'a, M: TableMemory> Walker<'a, M> {
         frames: &[PhysFrame],
         protection: Protection,
     ) -> Result<u64, OutOfFrames> {
-        let mut refused = 0;
+        let mut mapped = 0;
         let mut done = 0;
         while done < frames.len() {
             let address = page.0 + done as u64 * PAGE_SIZE;
             let table = self.descend_or_allocate(address)?;
             let first = index(address, 1);
             for slot in table[first..].iter().take(frames.len() - done) {
-                if load(slot).is_mapped() {
-                    refused |= 1 << done;
-                } else {
+                if !load(slot).is_mapped() {
                     store(slot, Entry::leaf(frames[done], protection, self.kind));
+                    mapped |= 1 << done;
                 }
                 done += 1;
             }
         }
-        Ok(refused)
+        Ok(mapped)
     }
 
     /// [`platform::Paging::replace`].
