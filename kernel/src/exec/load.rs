@@ -156,7 +156,11 @@ fn relocate(auxiliary: &mut [(u64, AuxiliaryValue); AUXILIARY_ENTRIES], plan: &L
     auxiliary[ENTRY_INDEX].1 = moved(plan.entry);
 }
 
-fn content<'a>(start: &'a Start, auxiliary: &'a [(u64, AuxiliaryValue)], random: [u8; 16]) -> StackContent<'a> {
+fn content<'a>(
+    start: &'a Start,
+    auxiliary: &'a [(u64, AuxiliaryValue)],
+    random: [u8; 16],
+) -> StackContent<'a> {
     StackContent {
         file_name: &start.file_name,
         arguments: &start.arguments,
@@ -266,9 +270,8 @@ fn ranges(plan: &LoadPlan, bias: u64, image: &StackImage) -> ProgramRanges {
     let moved = |address: u64| address.wrapping_add(bias);
     let file_end = |segment: &Segment| segment.vaddr + segment.file_size;
     let code = plan.segments.iter().filter(|segment| segment.protection.contains(Protection::EXECUTE));
-    let code = code.fold((u64::MAX, 0), |(start, end), segment| {
-        (start.min(segment.vaddr), end.max(file_end(segment)))
-    });
+    let code = code
+        .fold((u64::MAX, 0), |(start, end), segment| (start.min(segment.vaddr), end.max(file_end(segment))));
     let code = if code.1 == 0 { (0, 0) } else { (moved(code.0), moved(code.1)) };
     let data = plan.segments.last().map_or((0, 0), |last| (moved(last.vaddr), moved(file_end(last))));
     ProgramRanges {
