@@ -301,6 +301,7 @@ fn process(request: &Request, frame: &TrapFrame) -> KResult<Arc<Task>> {
         limits,
         exit_signal: request.exit_signal,
     });
+    process.terminal.lock().clone_from(&old.terminal.lock());
     if shared_space {
         space.add_user();
     }

@@ -86,6 +86,7 @@ fn switch(mut run_queue: IrqGuard<'static, RunQueue>, blocking: bool) {
     switch_user_state(&mut run_queue, previous_task, next_task);
     this.current.store((&raw const *next_task).cast_mut(), Ordering::Relaxed);
     cpu::set_kernel_stack(next_task.stack_top());
+    next_task.process.timers.thread_runs(&next_task.process);
     if !run_queue.is_empty() {
         time::arm_slice(&run_queue);
     }
