@@ -77,7 +77,7 @@ fn byte_at(offset: usize) -> u8 {
 }
 
 impl File {
-    fn new(pages: usize) -> Arc<dyn MappedFile> {
+    fn of_pages(pages: usize) -> Arc<dyn MappedFile> {
         let pages = (0..pages).map(|index| {
             let page = Page::zeroed().unwrap();
             let bytes: Vec<u8> = (0..PAGE).map(|at| byte_at(index * PAGE + at)).collect();
@@ -135,7 +135,7 @@ fn start() -> Start {
 fn loaded(plan: &LoadPlan) -> KResult<Loaded> {
     let credentials = Credentials::root();
     let identity = Identity { credentials: &credentials, secure: false };
-    load(plan, File::new(8), &start(), &identity, 8 << 20)
+    load(plan, File::of_pages(8), &start(), &identity, 8 << 20)
 }
 
 /// What the program reads at `address`: its access is made possible first.
