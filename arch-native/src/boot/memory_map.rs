@@ -172,6 +172,7 @@ impl Default for MemoryMap {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::vec::Vec;
 
     fn pages(start: u64, end: u64) -> PhysRange {
         PhysRange { start: PhysAddr(start * PAGE_SIZE), end: PhysAddr(end * PAGE_SIZE) }

@@ -17,10 +17,7 @@ const PACKAGE_OP: u8 = 0x12;
 /// Finds the package in the AML of a table.
 pub fn find(aml: &[u8]) -> Option<SleepType> {
     aml.windows(4).enumerate().filter(|(_, name)| name == b"_S5_").find_map(|(at, _)| {
-        let named = match aml[..at] {
-            [.., NAME_OP] | [.., NAME_OP, b'\\'] => true,
-            _ => false,
-        };
+        let named = matches!(aml[..at], [.., NAME_OP] | [.., NAME_OP, b'\\']);
         if named { package(&aml[at + 4..]) } else { None }
     })
 }

@@ -171,9 +171,10 @@ impl Reference {
 
     fn read(self) -> u64 {
         match self {
-            // SAFETY: the counter's low half, mapped.
             Self::Hpet(at, _) => {
-                unsafe { VolatilePtr::new(NonNull::new_unchecked(at.as_mut_ptr::<u32>())) }.read().into()
+                // SAFETY: the counter's low half, mapped; the address is not null.
+                let counter = unsafe { VolatilePtr::new(NonNull::new_unchecked(at.as_mut_ptr::<u32>())) };
+                counter.read().into()
             }
             // SAFETY: firmware says that the timer is there.
             Self::PmTimer(port, _) => unsafe { Port::<u32>::new(port).read() }.into(),

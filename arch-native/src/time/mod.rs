@@ -27,7 +27,7 @@ impl<K: Kernel> platform::Clock for NativeClock<K> {
     }
 
     fn user_clock() -> Option<UserClock> {
-        user_clock::get::<K>()
+        user_clock::get()
     }
 }
 

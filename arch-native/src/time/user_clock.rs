@@ -1,9 +1,9 @@
 //! The clock for user mode: a page with the counter's origin and scale, and a few instructions that read it.
 
-use platform::{Kernel, UserClock};
+use platform::UserClock;
 
 #[cfg(not(target_os = "none"))]
-pub fn get<K: Kernel>() -> Option<UserClock> {
+pub fn get() -> Option<UserClock> {
     None
 }
 
@@ -63,7 +63,7 @@ mod image {
 
 /// [`platform::Clock::user_clock`]: none before the rate is known, or if the CPUs' counters differ.
 #[cfg(target_os = "none")]
-pub fn get<K: Kernel>() -> Option<UserClock> {
+pub fn get() -> Option<UserClock> {
     use core::sync::atomic::Ordering::Relaxed;
 
     use super::tsc;

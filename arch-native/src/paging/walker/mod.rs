@@ -12,6 +12,9 @@ use platform::{
 
 use super::entry::{ENTRIES, Entry, LeafKind};
 
+#[cfg(test)]
+mod tests;
+
 /// One table. Atomic, because processors walk it at any moment; relaxed, because they do not mind the order of entries.
 pub type Table = [AtomicU64; ENTRIES];
 
