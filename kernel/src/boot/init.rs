@@ -110,6 +110,7 @@ pub fn start() -> Result<(), InitError> {
         limits: Limits::initial(),
         exit_signal: 0,
     });
+    process.signals.protect();
     let sched = SchedState::new(Nice::default(), CpuSet::first(platform::MAX_CPUS));
     let task = Task::without_program(pid, process.clone(), sched, first_code, 0)?;
     task.set_name(b"init");
@@ -290,7 +291,10 @@ mod tests {
     #[test]
     fn a_file_may_hold_the_arguments() {
         let line = "init=/other monoguest.argv=/.argv -- more";
-        assert_eq!(want(line, Ok(b"/bin/sh\0-c\0a \"b\"\nc\0")), exactly("/bin/sh", &["/bin/sh", "-c", "a \"b\"\nc"]));
+        assert_eq!(
+            want(line, Ok(b"/bin/sh\0-c\0a \"b\"\nc\0")),
+            exactly("/bin/sh", &["/bin/sh", "-c", "a \"b\"\nc"])
+        );
         assert_eq!(want(line, Ok(b"/x\0\0\0")), exactly("/x", &["/x", "", ""]), "empty arguments count");
         assert_eq!(want(line, Ok(b"/x")), exactly("/x", &["/x"]));
         let failed = |error| Err(InitError::BadArguments { path: b"/.argv".to_vec(), error });
