@@ -95,7 +95,7 @@ pub struct Process {
     /// When it was made.
     pub start_time: Nanoseconds,
     /// What its threads that are gone have used.
-    pub gone_usage: SpinLock<Usage>,
+    pub gone_usage: IrqLock<Usage>,
     /// What its children that were waited for have used.
     pub children_usage: SpinLock<Usage>,
     /// Ticks seen in user mode and in the kernel, to split run time by.
@@ -151,7 +151,7 @@ impl Process {
             dumpable: AtomicBool::new(true),
             child_subreaper: AtomicBool::new(false),
             start_time: crate::time::now(),
-            gone_usage: SpinLock::new(Usage::default()),
+            gone_usage: IrqLock::new(Usage::default()),
             children_usage: SpinLock::new(Usage::default()),
             user_samples: AtomicU64::new(0),
             system_samples: AtomicU64::new(0),
@@ -195,22 +195,28 @@ impl Process {
 
     /// What its threads, gone and living, have used.
     pub fn usage(&self) -> Usage {
-        let mut usage = *self.gone_usage.lock();
-        let mut run = Nanoseconds::ZERO;
+        let (user, system) = self.usage_times();
+        let mut usage = Usage { user, system, ..*self.gone_usage.lock() };
         for task in self.threads.lock().iter() {
-            run = run.saturating_add(task.sched.runtime(task.sched.is_runnable()));
             usage.minor_faults += task.minor_faults.load(Ordering::Relaxed);
             usage.major_faults += task.major_faults.load(Ordering::Relaxed);
             usage.voluntary_switches += task.sched.voluntary_switches.load(Ordering::Relaxed);
             usage.involuntary_switches += task.sched.involuntary_switches.load(Ordering::Relaxed);
         }
-        let (user, system) = self.split(run);
-        usage.user = usage.user.saturating_add(user);
-        usage.system = usage.system.saturating_add(system);
         if let Some(space) = self.space() {
             usage.max_resident_kib = usage.max_resident_kib.max(space.peak_resident_pages() * 4);
         }
         usage
+    }
+
+    /// Time its threads, gone and living, have spent in user mode and in the kernel. Context: any, but no run queue and
+    /// no list of threads locked.
+    pub fn usage_times(&self) -> (Nanoseconds, Nanoseconds) {
+        let threads = self.threads.lock();
+        let gone = *self.gone_usage.lock();
+        let run = threads.iter().fold(Nanoseconds::ZERO, |sum, task| sum.saturating_add(task.runtime()));
+        let (user, system) = self.split(run);
+        (gone.user.saturating_add(user), gone.system.saturating_add(system))
     }
 
     /// Splits run time into user and kernel time, in the proportion in which interrupts found it in either.
