@@ -39,6 +39,11 @@ struct Generator {
 
 static GENERATOR: SpinLock<Generator> = SpinLock::new(Generator::new());
 
+/// Seeds the generator. Once, after discovery.
+pub fn init() {
+    GENERATOR.lock().seed_if_due();
+}
+
 /// Fills `to` with bytes that nobody can predict. Context: a task.
 pub fn fill(to: &mut [u8]) {
     if to.len() <= POOL_BYTES {

@@ -225,7 +225,7 @@ impl PosixTimer {
                 signal::send_process(process, SigInfo::timer(signal, self.id, self.value))
             }
             Notify::Thread(signal, tid) => {
-                let task = process.threads.lock().iter().find(|task| task.tid == tid).cloned();
+                let task = process.threads.lock().iter().find(|task| task.tid() == tid).cloned();
                 task.map_or(Sent::Ignored, |task| {
                     signal::send_task(&task, SigInfo::timer(signal, self.id, self.value))
                 })

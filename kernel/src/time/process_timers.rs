@@ -96,12 +96,20 @@ impl ProcessTimers {
         }
     }
 
-    /// RLIMIT_CPU has been set, or inherited by a new process.
+    /// RLIMIT_CPU has been set. Context: a task, no lock held.
     pub fn set_cpu_limit(&self, process: &Arc<Process>, limit: Limit) {
-        let unlimited = limit.soft == limits::INFINITY && limit.hard == limits::INFINITY;
-        self.state.lock().cpu_limit = (!unlimited).then_some(limit);
-        if !unlimited {
+        let limit = real_limit(limit);
+        self.state.lock().cpu_limit = limit;
+        if limit.is_some() {
             look(process);
+        }
+    }
+
+    /// A new process, which does not run yet, has RLIMIT_CPU of its parent.
+    pub fn inherit_cpu_limit(&self, limit: Limit) {
+        if let Some(limit) = real_limit(limit) {
+            self.state.lock().cpu_limit = Some(limit);
+            self.parked.store(true, Ordering::Relaxed);
         }
     }
 
@@ -131,6 +139,10 @@ impl Default for ProcessTimers {
     fn default() -> Self {
         Self::new()
     }
+}
+
+fn real_limit(limit: Limit) -> Option<Limit> {
+    (limit.soft != limits::INFINITY || limit.hard != limits::INFINITY).then_some(limit)
 }
 
 impl State {

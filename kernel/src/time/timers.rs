@@ -245,14 +245,6 @@ fn run_expired(this: &PerCpu, now: Nanoseconds) {
     }
 }
 
-/// Arms this CPU's event for what comes next and for nothing else. Context: interrupts disabled.
-pub fn reprogram() {
-    let this = this_cpu();
-    let run_queue = this.run_queue.lock();
-    let slice_end = sched::slice_expired(&run_queue, now());
-    this.timers.lock().fire_at_next(slice_end);
-}
-
 /// The running task of this CPU has changed or another has begun to wait: makes sure that the event comes by the end of
 /// the slice. `run_queue` is this CPU's, locked.
 #[inline]
