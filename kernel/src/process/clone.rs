@@ -303,6 +303,7 @@ fn process(request: &Request, frame: &TrapFrame) -> KResult<Arc<Task>> {
     });
     process.attributes.inherit(&old.attributes);
     process.timers.inherit_cpu_limit(limits.get(Resource::Cpu));
+    process.terminal.lock().clone_from(&old.terminal.lock());
     if shared_space {
         space.add_user();
     }

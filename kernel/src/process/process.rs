@@ -13,6 +13,7 @@ use crate::mm::AddressSpace;
 use crate::signal::{ProcessSignals, SignalActions};
 use crate::sync::{IrqLock, SpinLock, WaitQueue};
 use crate::time::ProcessTimers;
+use crate::tty::Tty;
 
 /// CPU time and counts, as `getrusage(2)` gives them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,6 +69,8 @@ pub struct Process {
     pub limits: SpinLock<Limits>,
     /// Interval and POSIX timers.
     pub timers: ProcessTimers,
+    /// Controlling terminal.
+    pub terminal: SpinLock<Option<Arc<Tty>>>,
     /// Parent, children, group, session: guarded by [`super::tree`].
     pub relations: super::tree::Relations,
     /// Threads not yet gone.
@@ -138,6 +141,7 @@ impl Process {
             credentials: SpinLock::new(with.credentials),
             limits: SpinLock::new(with.limits),
             timers: ProcessTimers::new(),
+            terminal: SpinLock::new(None),
             relations: super::tree::Relations::new(),
             live_threads: AtomicU32::new(0),
             exiting: AtomicBool::new(false),

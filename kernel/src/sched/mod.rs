@@ -23,6 +23,8 @@ pub use slice::{Nice, slice_expired};
 pub use switch::{block, exit_current, finish_first_switch, install_idle_task, resched_if_needed, yield_now};
 pub use wake::{enqueue_new, on_reschedule_message, wake, wake_stopped};
 
+pub use switch::start_program;
+
 use core::sync::atomic::{AtomicBool, AtomicI8, AtomicU32, AtomicU64, AtomicU8};
 
 use platform::{CpuId, CpuSet, Nanoseconds};

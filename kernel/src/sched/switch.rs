@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
-use platform::{ExtendedState, IrqState};
+use platform::{ExtendedState, IrqState, UserBases};
 
 use super::queue::RunQueue;
 use super::slice::is_idle;
@@ -121,6 +121,24 @@ fn switch_user_state(run_queue: &mut RunQueue, previous: &Task, next: &Task) {
         run_queue.set_extended_owner(next);
         next.set_extended_cpu(percpu::cpu_id());
     }
+}
+
+/// The running task leaves its program for another one, in `space`: that becomes the task's and this CPU's, and the
+/// registers that the kernel does not use are as a program finds them at its start. Returns the space it leaves, of
+/// which it is still counted as a user. Context: a user task.
+pub fn start_program(space: Arc<AddressSpace>) -> Option<Arc<AddressSpace>> {
+    let mut run_queue = this_cpu().run_queue.lock();
+    let task = current();
+    AddressSpace::activate(&space, run_queue.active_space.replace(space.clone()));
+    let old = task.replace_space(Some(space));
+    let area = task.extended_state();
+    // SAFETY: the task's own area, of the size the platform asked for.
+    unsafe { cpu::init_extended(area) };
+    load_extended(area);
+    run_queue.set_extended_owner(&raw const *task);
+    task.set_extended_cpu(percpu::cpu_id());
+    cpu::set_user_bases(UserBases::default());
+    old
 }
 
 fn load_extended(area: ExtendedState) {

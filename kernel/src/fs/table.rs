@@ -1,0 +1,328 @@
+//! Descriptors: the small numbers by which a process knows its open files.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::file::OpenFile;
+use super::locks::LockOwner;
+use crate::errno::{Errno, KResult};
+use crate::process::{Resource, current};
+use crate::sync::SpinLock;
+
+/// A descriptor.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(transparent)]
+pub struct Fd(pub i32);
+
+/// Whether `execve(2)` closes a descriptor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnExec {
+    /// It stays open.
+    Keep,
+    /// It is closed.
+    Close,
+}
+
+impl OnExec {
+    /// By a flag.
+    pub const fn close_if(close: bool) -> Self {
+        if close { Self::Close } else { Self::Keep }
+    }
+}
+
+/// However much a process may have open (Linux's `fs.nr_open`).
+pub const MAX_FILES: u64 = 1 << 20;
+
+#[derive(Default)]
+struct Slots {
+    files: Vec<Option<Arc<OpenFile>>>,
+    /// A bit for each descriptor: `execve(2)` closes it.
+    close_on_exec: Vec<u64>,
+    /// No lower descriptor is free.
+    lowest_free: usize,
+}
+
+impl Slots {
+    fn reserve(&mut self, index: usize) -> KResult<()> {
+        if index < self.files.len() {
+            return Ok(());
+        }
+        let more = index + 1 - self.files.len();
+        self.files.try_reserve(more).map_err(|_| Errno::EMFILE)?;
+        let words = index / 64 + 1;
+        self.close_on_exec
+            .try_reserve(words.saturating_sub(self.close_on_exec.len()))
+            .map_err(|_| Errno::EMFILE)?;
+        self.files.resize_with(index + 1, || None);
+        if words > self.close_on_exec.len() {
+            self.close_on_exec.resize(words, 0);
+        }
+        Ok(())
+    }
+
+    fn lowest_from(&self, from: usize) -> usize {
+        let start = from.max(self.lowest_free);
+        let rest = self.files.get(start..).unwrap_or(&[]);
+        rest.iter().position(Option::is_none).map_or(start + rest.len(), |skip| start + skip)
+    }
+
+    fn set_on_exec(&mut self, index: usize, on_exec: OnExec) {
+        let bit = 1 << (index % 64);
+        match on_exec {
+            OnExec::Close => self.close_on_exec[index / 64] |= bit,
+            OnExec::Keep => self.close_on_exec[index / 64] &= !bit,
+        }
+    }
+
+    fn closes_on_exec(&self, index: usize) -> bool {
+        self.close_on_exec.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 != 0)
+    }
+
+    fn put(&mut self, index: usize, file: Arc<OpenFile>, on_exec: OnExec) -> Option<Arc<OpenFile>> {
+        self.set_on_exec(index, on_exec);
+        if index == self.lowest_free {
+            self.lowest_free += 1;
+        }
+        self.files[index].replace(file)
+    }
+
+    fn take(&mut self, index: usize) -> Option<Arc<OpenFile>> {
+        let file = self.files.get_mut(index)?.take()?;
+        self.lowest_free = self.lowest_free.min(index);
+        Some(file)
+    }
+}
+
+/// The open files of a process, or of several that share them.
+#[derive(Default)]
+pub struct FileTable(SpinLock<Slots>);
+
+impl FileTable {
+    /// Nothing open.
+    pub fn empty() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// A copy that goes its own way: for `fork(2)`.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn fork(&self) -> KResult<Arc<Self>> {
+        let slots = self.0.lock();
+        let used = slots.files.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        let mut files = Vec::new();
+        files.try_reserve_exact(used).map_err(|_| Errno::ENOMEM)?;
+        files.extend_from_slice(&slots.files[..used]);
+        let words = used.div_ceil(64);
+        let mut close_on_exec = Vec::new();
+        close_on_exec.try_reserve_exact(words).map_err(|_| Errno::ENOMEM)?;
+        close_on_exec.extend_from_slice(&slots.close_on_exec[..words]);
+        let lowest_free = slots.lowest_free.min(used);
+        Ok(Arc::new(Self(SpinLock::new(Slots { files, close_on_exec, lowest_free }))))
+    }
+
+    /// The file that `fd` stands for.
+    ///
+    /// # Errors
+    /// EBADF.
+    #[inline]
+    pub fn get(&self, fd: Fd) -> KResult<Arc<OpenFile>> {
+        match self.0.lock().files.get(fd.0 as u32 as usize) {
+            Some(Some(file)) => Ok(file.clone()),
+            _ => Err(Errno::EBADF),
+        }
+    }
+
+    /// Gives `file` the lowest free descriptor that is not below `from`, and below `limit`.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn add(&self, file: Arc<OpenFile>, on_exec: OnExec, from: usize, limit: u64) -> KResult<Fd> {
+        let mut slots = self.0.lock();
+        let index = slots.lowest_from(from);
+        if index as u64 >= limit.min(MAX_FILES) {
+            return Err(Errno::EMFILE);
+        }
+        slots.reserve(index)?;
+        slots.put(index, file, on_exec);
+        Ok(Fd(index as i32))
+    }
+
+    /// Gives `file` a certain descriptor; returns what had it.
+    ///
+    /// # Errors
+    /// EBADF if that is not below `limit`.
+    pub fn replace(&self, fd: Fd, file: Arc<OpenFile>, on_exec: OnExec, limit: u64) -> KResult<Option<Arc<OpenFile>>> {
+        let index = usize::try_from(fd.0).map_err(|_| Errno::EBADF)?;
+        if index as u64 >= limit.min(MAX_FILES) {
+            return Err(Errno::EBADF);
+        }
+        let mut slots = self.0.lock();
+        slots.reserve(index)?;
+        Ok(slots.put(index, file, on_exec))
+    }
+
+    /// Takes `fd` out.
+    ///
+    /// # Errors
+    /// EBADF.
+    pub fn remove(&self, fd: Fd) -> KResult<Arc<OpenFile>> {
+        self.0.lock().take(fd.0 as u32 as usize).ok_or(Errno::EBADF)
+    }
+
+    /// Whether `execve(2)` closes `fd`.
+    ///
+    /// # Errors
+    /// EBADF.
+    pub fn on_exec(&self, fd: Fd) -> KResult<OnExec> {
+        let slots = self.0.lock();
+        let index = fd.0 as u32 as usize;
+        match slots.files.get(index) {
+            Some(Some(_)) => Ok(OnExec::close_if(slots.closes_on_exec(index))),
+            _ => Err(Errno::EBADF),
+        }
+    }
+
+    /// Sets whether `execve(2)` closes `fd`.
+    ///
+    /// # Errors
+    /// EBADF.
+    pub fn set_on_exec(&self, fd: Fd, on_exec: OnExec) -> KResult<()> {
+        let mut slots = self.0.lock();
+        let index = fd.0 as u32 as usize;
+        if !matches!(slots.files.get(index), Some(Some(_))) {
+            return Err(Errno::EBADF);
+        }
+        slots.set_on_exec(index, on_exec);
+        Ok(())
+    }
+
+    /// The descriptors in use from `from` on, by rising number.
+    pub fn list(&self, from: usize) -> Vec<Fd> {
+        let slots = self.0.lock();
+        let used = slots.files.iter().enumerate().skip(from).filter(|(_, file)| file.is_some());
+        used.map(|(index, _)| Fd(index as i32)).collect()
+    }
+
+    /// How many descriptors there is room for without growing (`FDSize` of `/proc/PID/status`).
+    pub fn size(&self) -> usize {
+        self.0.lock().files.len().next_multiple_of(64).max(64)
+    }
+
+    /// Who holds record locks taken through this table.
+    pub fn lock_owner(&self) -> LockOwner {
+        LockOwner::Table(core::ptr::from_ref(self).addr())
+    }
+
+    /// Closes what `execve(2)` closes. The table is not shared.
+    pub fn close_on_exec(&self) {
+        let words = self.0.lock().close_on_exec.len();
+        for word in 0..words {
+            loop {
+                let mut slots = self.0.lock();
+                let bits = slots.close_on_exec[word];
+                if bits == 0 {
+                    break;
+                }
+                let index = word * 64 + bits.trailing_zeros() as usize;
+                slots.close_on_exec[word] &= bits - 1;
+                let file = slots.take(index);
+                drop(slots);
+                if let Some(file) = file {
+                    closed(&file, self.lock_owner());
+                }
+            }
+        }
+    }
+
+    /// Closes everything `first..=last`; a table of one process only.
+    pub fn close_range(&self, first: usize, last: usize) {
+        let end = self.0.lock().files.len().min(last.saturating_add(1));
+        for index in first..end {
+            let file = self.0.lock().take(index);
+            if let Some(file) = file {
+                closed(&file, self.lock_owner());
+            }
+        }
+    }
+
+    /// Marks `first..=last` to be closed by `execve(2)`.
+    pub fn close_range_on_exec(&self, first: usize, last: usize) {
+        let mut slots = self.0.lock();
+        let end = slots.files.len().min(last.saturating_add(1));
+        for index in first..end {
+            if slots.files[index].is_some() {
+                slots.set_on_exec(index, OnExec::Close);
+            }
+        }
+    }
+}
+
+impl Drop for FileTable {
+    fn drop(&mut self) {
+        let owner = self.lock_owner();
+        for file in core::mem::take(&mut self.0.get_mut().files).into_iter().flatten() {
+            closed(&file, owner);
+        }
+    }
+}
+
+/// A descriptor for `file` was closed: its owner's record locks go, whatever other descriptors there are.
+#[inline]
+pub fn closed(file: &Arc<OpenFile>, owner: LockOwner) {
+    if file.inode().locks.in_use() {
+        file.inode().locks.release(owner);
+    }
+}
+
+/// Closes a descriptor of the running process.
+///
+/// # Errors
+/// EBADF.
+#[inline]
+pub fn close(fd: Fd) -> KResult<()> {
+    let (file, owner) = {
+        let files = current().process.files.lock();
+        (files.remove(fd)?, files.lock_owner())
+    };
+    closed(&file, owner);
+    Ok(())
+}
+
+/// The file that the running process's descriptor `fd` stands for.
+///
+/// # Errors
+/// EBADF.
+#[inline]
+pub fn open_file(fd: Fd) -> KResult<Arc<OpenFile>> {
+    current().process.files.lock().get(fd)
+}
+
+/// As [`open_file`], but not for a place in the tree (`O_PATH`).
+///
+/// # Errors
+/// EBADF.
+#[inline]
+pub fn usable_file(fd: Fd) -> KResult<Arc<OpenFile>> {
+    let file = open_file(fd)?;
+    if file.is_path() { Err(Errno::EBADF) } else { Ok(file) }
+}
+
+/// How many descriptors the running process may have.
+pub fn file_limit() -> u64 {
+    current().process.limits.lock().get(Resource::OpenFiles).soft
+}
+
+/// Gives the running process the lowest free descriptor for `file`.
+///
+/// # Errors
+/// EMFILE.
+pub fn install(file: Arc<OpenFile>, on_exec: OnExec) -> KResult<Fd> {
+    let task = current();
+    let limit = task.process.limits.lock().get(Resource::OpenFiles).soft;
+    task.process.files.lock().add(file, on_exec, 0, limit)
+}
+
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;
