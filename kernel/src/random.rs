@@ -125,7 +125,8 @@ fn from_jitter() -> Key {
     for sample in 0..JITTER_SAMPLES {
         let now = time::now().0;
         let word = &mut words[sample % 4];
-        *word = word.rotate_left(9).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ now ^ (now.wrapping_sub(last) << 32);
+        *word =
+            word.rotate_left(9).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ now ^ (now.wrapping_sub(last) << 32);
         last = now;
     }
     to_key(words)

@@ -7,7 +7,7 @@ use platform::{CpuId, CpuSet, SecondaryStart};
 use crate::hook::{cpu, smp};
 use crate::mm::KernelStack;
 use crate::process::Task;
-use crate::{percpu, sched, time};
+use crate::{percpu, sched};
 
 /// Starts all of `cpus` but this one. One that does not start is left off.
 pub fn start_others(cpus: CpuSet) {

@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 
 use platform::CpuSet;
 
-use super::wake::{enqueue_new, ask_to_look};
+use super::wake::{ask_to_look, enqueue_new};
 use super::yield_now;
 use crate::percpu::{self, current_task};
 use crate::process::Task;

@@ -25,7 +25,7 @@ pub use wake::{enqueue_new, on_reschedule_message, wake, wake_stopped};
 
 pub use switch::start_program;
 
-use core::sync::atomic::{AtomicBool, AtomicI8, AtomicU32, AtomicU64, AtomicU8};
+use core::sync::atomic::{AtomicBool, AtomicI8, AtomicU8, AtomicU32, AtomicU64};
 
 use platform::{CpuId, CpuSet, Nanoseconds};
 

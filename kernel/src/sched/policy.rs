@@ -1,6 +1,6 @@
 //! What `sched_setscheduler(2)` and its like set, as far as this scheduler only remembers it.
 
-use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering};
 
 /// A scheduling policy, by Linux's numbers (include/uapi/linux/sched.h).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

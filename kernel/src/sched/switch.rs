@@ -9,7 +9,7 @@ use super::queue::RunQueue;
 use super::slice::is_idle;
 use super::wake::enqueue_new;
 use super::{BlockedState, RUNNABLE};
-use crate::hook::{cpu, paging};
+use crate::hook::cpu;
 use crate::mm::AddressSpace;
 use crate::percpu::{self, PerCpu, this_cpu};
 use crate::process::{Task, current};
@@ -56,7 +56,10 @@ fn switch(mut run_queue: IrqGuard<'static, RunQueue>, blocking: bool) {
     // A task whose affinity has changed leaves, even for nobody.
     let stays = runs_on && (previous_is_idle || previous.sched.may_run_on(percpu::cpu_id()));
 
-    let next = match run_queue.pop().or_else(|| if stays && !previous_is_idle { None } else { steal(&mut run_queue) }) {
+    let next = match run_queue
+        .pop()
+        .or_else(|| if stays && !previous_is_idle { None } else { steal(&mut run_queue) })
+    {
         Some(next) => next,
         None if stays => return,
         None => match run_queue.idle_task() {

@@ -100,9 +100,7 @@ impl ClockId {
         match self {
             Self::Process(Pid(0), kind) => Ok(CpuClock::Process(current().process.clone(), kind)),
             Self::Thread(Pid(0), kind) => Ok(CpuClock::Thread(current().shared(), kind)),
-            Self::Process(pid, kind) => {
-                Ok(CpuClock::Process(tree::find(pid).ok_or(Errno::EINVAL)?, kind))
-            }
+            Self::Process(pid, kind) => Ok(CpuClock::Process(tree::find(pid).ok_or(Errno::EINVAL)?, kind)),
             Self::Thread(tid, kind) => {
                 let task = tree::find_task(tid).ok_or(Errno::EINVAL)?;
                 if !Arc::ptr_eq(&task.process, &current().process) {

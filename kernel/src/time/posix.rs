@@ -128,12 +128,7 @@ impl PosixTimer {
     }
 
     /// Arms or disarms it. Returns what was left before.
-    pub(super) fn set(
-        &self,
-        process: &Arc<Process>,
-        setting: Setting,
-        absolute: bool,
-    ) -> KResult<Setting> {
+    pub(super) fn set(&self, process: &Arc<Process>, setting: Setting, absolute: bool) -> KResult<Setting> {
         let old = self.get(process);
         let on_wall_clock = absolute && matches!(self.clock, TimerClock::Realtime);
         let reading = self.read_clock(on_wall_clock, process);

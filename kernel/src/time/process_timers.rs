@@ -16,9 +16,9 @@ use platform::Nanoseconds;
 use super::clocks::CpuTimeKind;
 use super::cpu_time::{ProcessTime, soonest};
 use super::interval::{CpuInterval, RealInterval};
+use super::now;
 use super::posix::PosixTimer;
 use super::timers::{TimerHandle, TimerTarget, arm, wait_for_functions};
-use super::now;
 use crate::process::{Limit, Process, Task, limits};
 use crate::signal::{self, SIGALRM, SIGKILL, SIGPROF, SIGVTALRM, SIGXCPU, SigInfo, Signal};
 use crate::sync::IrqLock;
@@ -179,14 +179,9 @@ struct Due {
 
 impl Due {
     fn signals(&self) -> impl Iterator<Item = Signal> {
-        [
-            (self.user, SIGVTALRM),
-            (self.all, SIGPROF),
-            (self.soft_limit, SIGXCPU),
-            (self.hard_limit, SIGKILL),
-        ]
-        .into_iter()
-        .filter_map(|(due, signal)| due.then_some(signal))
+        [(self.user, SIGVTALRM), (self.all, SIGPROF), (self.soft_limit, SIGXCPU), (self.hard_limit, SIGKILL)]
+            .into_iter()
+            .filter_map(|(due, signal)| due.then_some(signal))
     }
 }
 
@@ -221,7 +216,8 @@ pub(super) fn look(process: &Arc<Process>) {
         let next = Nanoseconds::from_seconds(limit.soft.min(limit.hard));
         note((!due.hard_limit).then(|| next.saturating_sub(used)));
     }
-    let posix: Vec<_> = state.posix.iter().flatten().filter(|timer| timer.is_on_cpu_time()).cloned().collect();
+    let posix: Vec<_> =
+        state.posix.iter().flatten().filter(|timer| timer.is_on_cpu_time()).cloned().collect();
     drop(state);
 
     for signal in due.signals() {

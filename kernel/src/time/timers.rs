@@ -70,7 +70,13 @@ const NOBODY: usize = 0;
 impl CpuTimers {
     /// No timer.
     pub const fn new() -> Self {
-        Self { queue: TimerQueue::new(), event: None, last_id: NO_TIMER, running: NO_TIMER, running_for: NOBODY }
+        Self {
+            queue: TimerQueue::new(),
+            event: None,
+            last_id: NO_TIMER,
+            running: NO_TIMER,
+            running_for: NOBODY,
+        }
     }
 
     /// Adds a timer to this CPU's. Context: this CPU's own timers, locked.

@@ -134,7 +134,8 @@ pub(super) fn setgroups(call: &mut Call<'_>) -> SysResult {
     if !current().process.credentials().is_privileged() {
         return Err(Errno::EPERM);
     }
-    let count = usize::try_from(call.int(0)).ok().filter(|&count| count <= MOST_GROUPS).ok_or(Errno::EINVAL)?;
+    let count =
+        usize::try_from(call.int(0)).ok().filter(|&count| count <= MOST_GROUPS).ok_or(Errno::EINVAL)?;
     let numbers = call.user(1).read_array::<u32>(count)?;
     let groups: Vec<_> = numbers.into_iter().map(Gid).collect();
     change(|own| {

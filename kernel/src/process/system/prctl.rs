@@ -98,7 +98,10 @@ pub(super) fn personality(call: &mut Call<'_>) -> SysResult {
     const QUERY: u32 = 0xffff_ffff;
     let personality = &current().process.attributes.personality;
     let new = call.uint(0);
-    let old =
-        if new == QUERY { personality.load(Ordering::Relaxed) } else { personality.swap(new, Ordering::Relaxed) };
+    let old = if new == QUERY {
+        personality.load(Ordering::Relaxed)
+    } else {
+        personality.swap(new, Ordering::Relaxed)
+    };
     Ok(old.into())
 }

@@ -59,7 +59,8 @@ fn may_reach(process: &Process) -> bool {
     let own = current().process.credentials();
     let other = process.credentials();
     own.is_privileged()
-        || [other.uid, other.euid, other.suid] == [own.uid; 3] && [other.gid, other.egid, other.sgid] == [own.gid; 3]
+        || [other.uid, other.euid, other.suid] == [own.uid; 3]
+            && [other.gid, other.egid, other.sgid] == [own.gid; 3]
 }
 
 /// `prlimit(2)`

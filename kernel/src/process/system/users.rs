@@ -211,7 +211,8 @@ pub(super) fn capset(call: &mut Call<'_>) -> SysResult {
     }
     let (mut effective, mut permitted) = (0, 0);
     for word in 0..words {
-        let data = call.user(1).offset((word * size_of::<CapabilityData>()) as u64).read::<CapabilityData>()?;
+        let data =
+            call.user(1).offset((word * size_of::<CapabilityData>()) as u64).read::<CapabilityData>()?;
         effective |= u64::from(data.effective) << (32 * word);
         permitted |= u64::from(data.permitted) << (32 * word);
     }
@@ -227,7 +228,13 @@ mod tests {
     use super::*;
 
     fn user(uid: u32, euid: u32, suid: u32) -> Credentials {
-        Credentials { uid: Uid(uid), euid: Uid(euid), suid: Uid(suid), fsuid: Uid(euid), ..Credentials::default() }
+        Credentials {
+            uid: Uid(uid),
+            euid: Uid(euid),
+            suid: Uid(suid),
+            fsuid: Uid(euid),
+            ..Credentials::default()
+        }
     }
 
     fn uids(of: &Credentials) -> [u32; 4] {
