@@ -70,7 +70,9 @@ fn sleep_rest(deadline: Nanoseconds, remaining: UserAddr) -> SysResult {
 pub(super) fn clock_nanosleep(call: &mut Call<'_>) -> SysResult {
     let clock = ClockId::from_number(call.int(0))?;
     match clock {
-        ClockId::Realtime(Form::ReadOnly) | ClockId::Monotonic(Form::ReadOnly) => return Err(Errno::EOPNOTSUPP),
+        ClockId::Realtime(Form::ReadOnly) | ClockId::Monotonic(Form::ReadOnly) => {
+            return Err(Errno::EOPNOTSUPP);
+        }
         ClockId::OWN_THREAD => return Err(Errno::EINVAL),
         _ => {}
     }
