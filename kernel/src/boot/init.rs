@@ -118,10 +118,7 @@ pub fn start() -> Result<(), InitError> {
     process.live_threads.store(1, Ordering::Relaxed);
     {
         let mut tree = tree::lock();
-        // It leads a session from the start, so that a shell in its place can have a terminal and control jobs.
-        let related = tree.of_mut(&process);
-        related.group = pid;
-        related.session = pid;
+        // As on Linux it belongs to group and session 0, so that it can lead a session of its own by `setsid(2)`.
         tree.add_process(&process);
         tree.add_task(&task);
     }
