@@ -132,7 +132,7 @@ fn switch_user_state(run_queue: &mut RunQueue, previous: &Task, next: &Task) {
 pub fn start_program(space: Arc<AddressSpace>) -> Option<Arc<AddressSpace>> {
     let mut run_queue = this_cpu().run_queue.lock();
     let task = current();
-    AddressSpace::activate(space, run_queue.active_space.replace(space.clone()));
+    AddressSpace::activate(&space, run_queue.active_space.replace(space.clone()));
     let old = task.replace_space(Some(space));
     let area = task.extended_state();
     // SAFETY: the task's own area, of the size the platform asked for.
