@@ -63,7 +63,8 @@ pub fn outcome(machine: sim::Machine, body: Body) -> sim::Outcome {
 
 /// Starts a task of the kernel's that runs `body` and ends.
 pub fn spawn(body: Body) -> Arc<Task> {
-    let task = Task::kernel(Pid(0), process(), "test", run_body, body as usize).expect("no memory for a task");
+    let task =
+        Task::kernel(Pid(0), process(), "test", run_body, body as usize).expect("no memory for a task");
     sched::enqueue_new(&task);
     task
 }
