@@ -7,7 +7,6 @@
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use platform::{CpuSet, PAGE_SIZE, PageRange, PhysFrame, VirtAddr};
-use x86_64::instructions::tlb;
 use x86_64::registers::control::{Cr4, Cr4Flags};
 
 use super::space;
@@ -47,7 +46,7 @@ fn flush_user_here(root: PhysFrame, pages: PageRange) {
     if pages.pages() <= MOST_SINGLE_PAGES {
         single(pages);
     } else {
-        tlb::flush_all();
+        space::reload();
     }
 }
 
@@ -63,7 +62,8 @@ fn flush_kernel_here(pages: PageRange) {
         Cr4::write(flags - Cr4Flags::PAGE_GLOBAL);
         Cr4::write(flags);
     }
-    tlb::flush_all();
+    // Without global pages the flag is no flag.
+    space::reload();
 }
 
 #[inline]

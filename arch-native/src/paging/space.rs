@@ -111,6 +111,15 @@ pub unsafe fn activate_kernel(root: PhysFrame) {
     unsafe { load(root.start().0 | if has(Features::PCID) { KEEP } else { 0 }) };
 }
 
+/// Drops all translations of the active space, but for global pages.
+pub fn reload() {
+    // The number of the space is part of what is read, and the bit that keeps translations reads as zero.
+    // SAFETY: what is loaded is what was there.
+    unsafe {
+        core::arch::asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack, preserves_flags));
+    }
+}
+
 #[inline(always)]
 unsafe fn load(value: u64) {
     // SAFETY: the caller loads a table that maps this code.
