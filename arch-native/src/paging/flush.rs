@@ -2,7 +2,7 @@
 //!
 //! One request is under way at a time. Who makes it holds the lock with interrupts disabled only while it waits for
 //! acknowledgements; who waits for the lock serves the request it waits for, so two CPUs that flush each other do not
-//! wait for ever.
+//! wait for ever. CPUs on which the space is not active are left alone: they find out when they activate it.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -85,8 +85,9 @@ pub fn user(root: PhysFrame, pages: PageRange, cpus: CpuSet) {
         flush_user_here(root, pages);
     }
     let others = cpus.without(here);
+    let needed = !others.is_empty() && !space::users(root, others).is_empty();
     drop(guard);
-    if !others.is_empty() {
+    if needed {
         on_others(root.0, pages, cpus);
     }
 }
@@ -122,7 +123,10 @@ fn on_others(root: u64, pages: PageRange, cpus: CpuSet) {
     if cpus.contains(here) {
         flush_here(root, pages);
     }
-    let others = cpus.without(here);
+    let mut others = cpus.without(here);
+    if root != KERNEL {
+        others = space::users(PhysFrame(root), others);
+    }
     REQUEST.root.store(root, Ordering::Relaxed);
     REQUEST.start.store(pages.start.0, Ordering::Relaxed);
     REQUEST.end.store(pages.end.0, Ordering::Relaxed);
