@@ -261,7 +261,10 @@ fn uptime_and_load() {
     check!(seconds.len() == 2 && (boot - seconds[0]).abs() < 5.0, "{uptime} {boot}");
     let load = text(c"/proc/loadavg");
     let fields: Vec<&str> = load.split_whitespace().collect();
-    check!(fields.len() == 5 && fields[..3].iter().all(|f| f.parse::<f64>().is_ok()) && fields[3].contains('/'), "{load}");
+    check!(
+        fields.len() == 5 && fields[..3].iter().all(|f| f.parse::<f64>().is_ok()) && fields[3].contains('/'),
+        "{load}"
+    );
 }
 
 fn cpu_statistics() {
@@ -280,9 +283,12 @@ fn cpu_statistics() {
     // Work is counted.
     let user = row("cpu")[0] + row("cpu")[2];
     let start = ok!(guest_programs::time::clock(libc::CLOCK_PROCESS_CPUTIME_ID));
-    while ok!(guest_programs::time::clock(libc::CLOCK_PROCESS_CPUTIME_ID)) - start < 150 * guest_programs::time::MILLI {}
+    while ok!(guest_programs::time::clock(libc::CLOCK_PROCESS_CPUTIME_ID)) - start
+        < 150 * guest_programs::time::MILLI
+    {}
     let again = text(c"/proc/stat");
-    let first: Vec<i64> = again.lines().next().unwrap_or_default().split_whitespace().skip(1).map(number).collect();
+    let first: Vec<i64> =
+        again.lines().next().unwrap_or_default().split_whitespace().skip(1).map(number).collect();
     check!(first[0] + first[2] >= user + 5, "{first:?} {user}");
 }
 
@@ -305,8 +311,13 @@ fn mounts_are_listed() {
     for path in [c"/proc/mounts", c"/proc/self/mounts"] {
         let mounts = text(path);
         check!(mounts.lines().all(|l| l.split(' ').count() == 6), "{mounts}");
-        let Some(line) = mounts.lines().find(|l| l.contains(&format!(" {here}/m "))) else { fail!("{mounts}") };
-        check!(line.starts_with("some-source ") && line.contains(" tmpfs ") && line.contains("nosuid"), "{line}");
+        let Some(line) = mounts.lines().find(|l| l.contains(&format!(" {here}/m "))) else {
+            fail!("{mounts}")
+        };
+        check!(
+            line.starts_with("some-source ") && line.contains(" tmpfs ") && line.contains("nosuid"),
+            "{line}"
+        );
         check!(mounts.lines().any(|l| l.split(' ').nth(2) == Some("proc")), "{mounts}");
     }
     ok!(call!(SYS_umount2, c"m", 0));

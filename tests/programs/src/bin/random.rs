@@ -4,7 +4,8 @@ use guest_programs::process::in_child;
 use guest_programs::sys::{open, read, write};
 use guest_programs::{Case, call, cases, check, eq, err, fs, mem, ok, run};
 
-const CASES: &[Case] = cases![getrandom_fills, getrandom_errors, devices_give_random, forks_differ, looks_random];
+const CASES: &[Case] =
+    cases![getrandom_fills, getrandom_errors, devices_give_random, forks_differ, looks_random];
 
 fn main() {
     run(&[CASES], &[])

@@ -164,10 +164,12 @@ fn yield_lets_others_run() {
     // On one CPU, two processes that hand a word to and fro by yielding only.
     pin(1 << cpus()[0]);
     let word: &AtomicU64 = mem::at(mem::shared(mem::PAGE));
-    let pid = child(|| (0..500).for_each(|i| {
-        until(|| word.load(SeqCst) == 2 * i + 1);
-        word.store(2 * i + 2, SeqCst);
-    }));
+    let pid = child(|| {
+        (0..500).for_each(|i| {
+            until(|| word.load(SeqCst) == 2 * i + 1);
+            word.store(2 * i + 2, SeqCst);
+        })
+    });
     for i in 0..500 {
         until(|| word.load(SeqCst) == 2 * i);
         word.store(2 * i + 1, SeqCst);
@@ -179,7 +181,8 @@ fn busy_threads_share() {
     // On one CPU, four that never enter the kernel all get on: the scheduler preempts.
     pin(1 << cpus()[0]);
     let page = mem::shared(mem::PAGE);
-    let counters: [&AtomicU64; 4] = [mem::at(page), mem::at(page + 64), mem::at(page + 128), mem::at(page + 192)];
+    let counters: [&AtomicU64; 4] =
+        [mem::at(page), mem::at(page + 64), mem::at(page + 128), mem::at(page + 192)];
     let pids = counters.map(|c| {
         child(|| {
             loop {

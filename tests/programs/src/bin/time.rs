@@ -57,9 +57,10 @@ fn all_clocks_tell_time() {
 
 fn clocks_agree_where_they_should() {
     let at = |id: i32| ok!(clock(id));
-    for (coarse, fine) in
-        [(libc::CLOCK_MONOTONIC_COARSE, libc::CLOCK_MONOTONIC), (libc::CLOCK_REALTIME_COARSE, libc::CLOCK_REALTIME)]
-    {
+    for (coarse, fine) in [
+        (libc::CLOCK_MONOTONIC_COARSE, libc::CLOCK_MONOTONIC),
+        (libc::CLOCK_REALTIME_COARSE, libc::CLOCK_REALTIME),
+    ] {
         let (before, middle, after) = (at(fine), at(coarse), at(fine));
         check!(middle <= after && middle >= before - 50 * MILLI, "{before} {middle} {after}");
     }
@@ -73,7 +74,9 @@ fn clocks_agree_where_they_should() {
 }
 
 fn monotonic_never_goes_back() {
-    for id in [libc::CLOCK_MONOTONIC, libc::CLOCK_MONOTONIC_RAW, libc::CLOCK_BOOTTIME, libc::CLOCK_MONOTONIC_COARSE] {
+    for id in
+        [libc::CLOCK_MONOTONIC, libc::CLOCK_MONOTONIC_RAW, libc::CLOCK_BOOTTIME, libc::CLOCK_MONOTONIC_COARSE]
+    {
         let mut last = ok!(clock(id));
         for _ in 0..20_000 {
             let now = ok!(clock(id));
@@ -188,16 +191,18 @@ fn vdso(name: &[u8]) -> Option<usize> {
         }
     }
     let entry = |tag: usize| {
-        (0..100).map(|i| dynamic + i * 16).take_while(|d| mem::peek::<usize>(*d) != 0).find_map(|d| {
-            (mem::peek::<usize>(d) == tag).then(|| bias + mem::peek::<usize>(d + 8))
-        })
+        (0..100)
+            .map(|i| dynamic + i * 16)
+            .take_while(|d| mem::peek::<usize>(*d) != 0)
+            .find_map(|d| (mem::peek::<usize>(d) == tag).then(|| bias + mem::peek::<usize>(d + 8)))
     };
     let (strings, symbols) = (entry(5)?, entry(6)?);
     // The symbols end where the strings begin, as every linker lays them out; or there are few of them.
     let count = if strings > symbols { ((strings - symbols) / 24).min(64) } else { 16 };
     (0..count).map(|i| symbols + i * 24).find_map(|s| {
         let at = strings + mem::peek::<u32>(s) as usize;
-        let matches = (0..name.len()).all(|i| mem::peek::<u8>(at + i) == name[i]) && mem::peek::<u8>(at + name.len()) == 0;
+        let matches = (0..name.len()).all(|i| mem::peek::<u8>(at + i) == name[i])
+            && mem::peek::<u8>(at + name.len()) == 0;
         (matches && mem::peek::<u16>(s + 6) != 0).then(|| bias + mem::peek::<usize>(s + 8))
     })
 }
@@ -273,7 +278,10 @@ fn absolute_sleeps() {
         let late = ok!(clock(id)) - end;
         check!((0..10 * SECOND).contains(&late), "clock {id}: {late}");
         // In the past: at once.
-        check_sleep(0, elapsed(|| _ = ok!(call!(SYS_clock_nanosleep, id, libc::TIMER_ABSTIME, &timespec(1), 0))));
+        check_sleep(
+            0,
+            elapsed(|| _ = ok!(call!(SYS_clock_nanosleep, id, libc::TIMER_ABSTIME, &timespec(1), 0))),
+        );
     }
 }
 
@@ -281,7 +289,9 @@ fn sleeps_in_parallel() {
     // Twenty sleepers of different lengths take as long as the longest, in the order of their lengths.
     let took = elapsed(|| {
         let threads: Vec<_> = (1..=20)
-            .map(|i| std::thread::spawn(move || check_sleep(i * 10 * MILLI, elapsed(|| sleep(i * 10 * MILLI)))))
+            .map(|i| {
+                std::thread::spawn(move || check_sleep(i * 10 * MILLI, elapsed(|| sleep(i * 10 * MILLI))))
+            })
             .collect();
         threads.into_iter().for_each(|t| check!(t.join().is_ok()));
     });
@@ -383,7 +393,8 @@ fn posix_timer_signals() {
     timer_set(timer, MILLI, 0);
     eq!(take(&[libc::SIGALRM]).si_code, libc::SI_TIMER);
     // To one thread: SIGEV_THREAD_ID.
-    let event = [7usize, libc::SIGUSR1 as usize | 4 << 32, guest_programs::sys::gettid() as usize, 0, 0, 0, 0, 0];
+    let event =
+        [7usize, libc::SIGUSR1 as usize | 4 << 32, guest_programs::sys::gettid() as usize, 0, 0, 0, 0, 0];
     ok!(call!(SYS_timer_create, libc::CLOCK_MONOTONIC, event.as_ptr(), &mut timer));
     timer_set(timer, MILLI, 0);
     eq!(take(&[libc::SIGUSR1]).si_code, libc::SI_TIMER);
@@ -407,7 +418,10 @@ fn posix_timer_errors() {
     err!(timer_create(99, libc::SIGUSR1, 0), EINVAL);
     err!(timer_create(libc::CLOCK_MONOTONIC, 99, 0), EINVAL);
     let timer = ok!(timer_create(libc::CLOCK_MONOTONIC, libc::SIGUSR1, 0));
-    let wrong = libc::itimerspec { it_interval: timespec(0), it_value: libc::timespec { tv_sec: 0, tv_nsec: SECOND } };
+    let wrong = libc::itimerspec {
+        it_interval: timespec(0),
+        it_value: libc::timespec { tv_sec: 0, tv_nsec: SECOND },
+    };
     err!(call!(SYS_timer_settime, timer, 0, &wrong, 0), EINVAL);
     err!(call!(SYS_timer_settime, timer, 0, mem::KERNEL, 0), EFAULT);
     err!(call!(SYS_timer_settime, 9999, 0, &wrong, 0), EINVAL);

@@ -103,7 +103,12 @@ fn expect(fd: i32, bytes: &[u8]) {
         check!(n > 0, "end of file after {got:?}");
         got.extend_from_slice(&buf[..n]);
     }
-    check!(got == bytes, "got {:?}, expected {:?}", String::from_utf8_lossy(&got), String::from_utf8_lossy(bytes));
+    check!(
+        got == bytes,
+        "got {:?}, expected {:?}",
+        String::from_utf8_lossy(&got),
+        String::from_utf8_lossy(bytes)
+    );
 }
 
 fn readable(fd: i32) -> bool {
