@@ -107,7 +107,7 @@ fn migration_to_every_cpu() {
         let mut rounds = 0u64;
         while !STOP.load(SeqCst) {
             rounds += 1;
-            if rounds % 1000 == 0 {
+            if rounds.is_multiple_of(1000) {
                 sleep(100_000);
             }
         }
