@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use core::any::Any;
-use core::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
 use super::device::DeviceNumber;
 use super::directory::Directory;
@@ -114,6 +114,7 @@ pub struct Inode {
     uid: AtomicU32,
     gid: AtomicU32,
     links: AtomicU32,
+    linkable: AtomicBool,
     /// Nanoseconds since 1970, as are the others.
     accessed: AtomicI64,
     modified: AtomicI64,
@@ -181,6 +182,7 @@ impl Inode {
             uid: AtomicU32::new(with.uid.0),
             gid: AtomicU32::new(with.gid.0),
             links: AtomicU32::new(links),
+            linkable: AtomicBool::new(false),
             accessed: AtomicI64::new(now),
             modified: AtomicI64::new(now),
             changed: AtomicI64::new(now),
@@ -214,6 +216,15 @@ impl Inode {
 
     pub(super) fn set_links(&self, links: u32) {
         self.links.store(links, Ordering::Relaxed);
+    }
+
+    /// Whether a file that was made without a name may get one.
+    pub fn is_linkable(&self) -> bool {
+        self.linkable.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_linkable(&self, linkable: bool) {
+        self.linkable.store(linkable, Ordering::Relaxed);
     }
 
     pub(super) fn add_link(&self) {

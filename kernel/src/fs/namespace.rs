@@ -90,8 +90,8 @@ pub fn create(
 ///
 /// # Errors
 /// As [`create`]; EXDEV across mounts, EPERM for a directory, ENOENT for a file whose last name is gone unless it was
-/// made without one (`unnamed`).
-pub fn link(file: &Path, parent: &Path, name: &[u8], who: &Credentials, unnamed: bool) -> KResult<()> {
+/// made without one.
+pub fn link(file: &Path, parent: &Path, name: &[u8], who: &Credentials) -> KResult<()> {
     if !Arc::ptr_eq(&file.mount, &parent.mount) {
         return Err(Errno::EXDEV);
     }
@@ -99,7 +99,7 @@ pub fn link(file: &Path, parent: &Path, name: &[u8], who: &Credentials, unnamed:
     if inode.is_directory() {
         return Err(Errno::EPERM);
     }
-    if inode.links() == 0 && !unnamed {
+    if inode.links() == 0 && !inode.is_linkable() {
         return Err(Errno::ENOENT);
     }
     let mut counted = false;

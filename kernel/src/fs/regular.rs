@@ -49,6 +49,8 @@ pub struct Regular {
     writer: Mutex<()>,
     /// Programs may have pages of it mapped.
     mapped: AtomicBool,
+    /// And may write it that way.
+    mapped_writable: AtomicBool,
     seals: AtomicU32,
 }
 
@@ -65,6 +67,7 @@ impl Regular {
             pages: SpinLock::new(PageTree::new()),
             writer: Mutex::new(()),
             mapped: AtomicBool::new(false),
+            mapped_writable: AtomicBool::new(false),
             seals: AtomicU32::new(seals),
         }
     }
@@ -94,7 +97,7 @@ impl Regular {
         if self.seals() & seal::SEAL != 0 {
             return Err(Errno::EPERM);
         }
-        if seals & seal::WRITE != 0 && self.seals() & seal::WRITE == 0 && self.mapped.load(Ordering::Relaxed) {
+        if seals & seal::WRITE != 0 && self.seals() & seal::WRITE == 0 && self.mapped_writable.load(Ordering::Relaxed) {
             return Err(Errno::EBUSY);
         }
         self.seals.fetch_or(seals, Ordering::AcqRel);
@@ -246,9 +249,12 @@ impl Regular {
         self.pages.lock().get(index).cloned()
     }
 
-    /// Notes that programs may map it.
-    pub fn set_mapped(&self) {
+    /// Notes that programs may map it; with `writable` also that they may write it that way.
+    pub fn set_mapped(&self, writable: bool) {
         self.mapped.store(true, Ordering::Relaxed);
+        if writable {
+            self.mapped_writable.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Whether programs may have mapped it.
