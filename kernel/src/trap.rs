@@ -28,7 +28,12 @@ impl Kernel for Upcalls {
         cpu::irq_enable();
         frame.orig_rax = frame.rax;
         let result = syscall::dispatch(&mut Call { frame });
-        frame.rax = result.unwrap_or_else(|error| error.to_rax());
+        frame.rax = result.unwrap_or_else(|error| {
+            if error.is_restart() {
+                signal::note_restart();
+            }
+            error.to_rax()
+        });
         cpu::irq_disable();
         let task = current();
         if task.has_work() || this_cpu().need_resched.load(Ordering::Relaxed) {

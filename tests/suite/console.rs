@@ -9,6 +9,12 @@ fn shell(name: &str) -> Case {
     case(format!("console/{name}")).argv(["setsid", "-c", "/bin/sh", "-i"]).wait_for("# ")
 }
 
+/// The same, with a command that has the terminal. What is typed before that would go to the shell's line editor; the
+/// word waited for is not in the command as typed.
+fn running(name: &str, command: &str) -> Case {
+    shell(name).type_in(&format!("sh -c 'echo run\"\"ning; exec {command}'\n")).wait_for("running")
+}
+
 /// The cases.
 pub fn cases() -> Vec<Case> {
     vec![
@@ -19,17 +25,15 @@ pub fn cases() -> Vec<Case> {
             .type_in("exit 3\n")
             .exits(3)
             .never_prints("job control turned off"),
-        shell("interrupt")
-            .type_in("sleep 1000\n")
-            .wait_for("sleep 1000")
+        running("interrupt", "sleep 1000")
             .type_in("\x03")
             .wait_for("# ")
             .type_in("echo $?; exit 4\n")
             .wait_for("130")
             .exits(4),
-        shell("stop-and-continue")
-            .type_in("cat\n")
+        running("stop-and-continue", "cat")
             .type_in("first\n")
+            // Once from the terminal, once from cat.
             .wait_for("first")
             .wait_for("first")
             .type_in("\x1a")
@@ -39,7 +43,8 @@ pub fn cases() -> Vec<Case> {
             .wait_for("Stopped")
             .wait_for("# ")
             .type_in("fg\n")
-            .wait_for("cat")
+            // fg prints the command once it has the terminal.
+            .wait_for("exec cat")
             .type_in("second\n")
             .wait_for("second")
             .wait_for("second")

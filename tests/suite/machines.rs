@@ -90,7 +90,7 @@ pub fn cases() -> Vec<Case> {
         ("without-tsc-deadline", "max,-tsc-deadline"),
         ("without-pcid-fsgsbase", "max,-pcid,-fsgsbase"),
         ("without-rdrand", "max,-rdrand,-rdseed"),
-        ("five-level-paging", "max,+la57"),
+        ("without-five-level-paging", "max,-la57"),
     ] {
         cases.push(look_around(case(format!("machine/cpu-{name}")).cpu(model).cpus(2)));
     }

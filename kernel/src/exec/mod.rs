@@ -1,8 +1,27 @@
-//! Turning a file into a program: which formats there are, and how each is laid out in memory.
+//! Running programs: `execve(2)` and process 1.
+//!
+//! A file leads to a [`Program`] (through the interpreters of scripts), and a program to an address space that holds all
+//! it starts with ([`load`]), built while the old program still is in its own. Only when nothing can fail any more does
+//! the running task leave that for the new one ([`execute`]).
 
 pub mod elf;
-mod elf_error;
+pub mod load;
+pub mod placement;
 pub mod script;
+pub mod stack;
+pub mod strings;
+
+mod auxiliary;
+mod calls;
+mod elf_error;
+mod error;
+mod program;
+mod replace;
+
+pub use calls::SYSTEM_CALLS;
+pub use error::ExecError;
+pub use program::{Program, Start};
+pub use replace::execute;
 
 /// A file that may be a program.
 pub trait ProgramFile {

@@ -170,7 +170,7 @@ fn adopt_children(tree: &mut Tree, process: &Arc<Process>, done: &mut alloc::vec
         tree.of_mut(&child).parent = Arc::downgrade(&reaper);
         let death_signal = child.parent_death_signal.load(Ordering::Relaxed);
         if let Some(wanted) = signal::Signal::new(death_signal as i32) {
-            signal::send_process_in(tree, &child, signal::SigInfo::kernel(wanted));
+            signal::send_process(&child, signal::SigInfo::kernel(wanted));
         }
         let zombie = tree.of(&child).zombie;
         tree.of_mut(&reaper).children.push(child.clone());
@@ -199,7 +199,7 @@ fn tell_parent(tree: &mut Tree, process: &Arc<Process>, parent: &Arc<Process>) -
     let unwanted = wanted == SIGCHLD && signal::ignores_children(parent);
     if let Some(signal) = signal::Signal::new(wanted as i32) {
         let info = signal::SigInfo::child_ended(signal, process);
-        signal::send_process_in(tree, parent, info);
+        signal::send_process(parent, info);
     }
     let gone = if unwanted { reap(tree, parent, process) } else { None };
     parent.child_events.wake_all();

@@ -27,4 +27,4 @@ pub use current::{Current, current};
 pub use ids::Pid;
 pub use limits::{Limit, Limits, Resource};
 pub use process::{Process, Usage};
-pub use task::{Task, TaskKind};
+pub use task::{Task, TaskKind, work};

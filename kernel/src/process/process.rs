@@ -6,12 +6,14 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use platform::Nanoseconds;
 
+use super::system::attributes::Attributes;
 use super::{Credentials, Limits, Pid, Task};
 use crate::fs::{FileTable, FsContext};
 use crate::mm::AddressSpace;
 use crate::signal::{ProcessSignals, SignalActions};
 use crate::sync::{IrqLock, SpinLock, WaitQueue};
 use crate::time::ProcessTimers;
+use crate::tty::Tty;
 
 /// CPU time and counts, as `getrusage(2)` gives them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,6 +69,8 @@ pub struct Process {
     pub limits: SpinLock<Limits>,
     /// Interval and POSIX timers.
     pub timers: ProcessTimers,
+    /// Controlling terminal.
+    pub terminal: SpinLock<Option<Arc<Tty>>>,
     /// Parent, children, group, session: guarded by [`super::tree`].
     pub relations: super::tree::Relations,
     /// Threads not yet gone.
@@ -89,10 +93,12 @@ pub struct Process {
     pub dumpable: AtomicBool,
     /// `PR_SET_CHILD_SUBREAPER`.
     pub child_subreaper: AtomicBool,
+    /// What `prctl(2)` and `personality(2)` set.
+    pub attributes: Attributes,
     /// When it was made.
     pub start_time: Nanoseconds,
     /// What its threads that are gone have used.
-    pub gone_usage: SpinLock<Usage>,
+    pub gone_usage: IrqLock<Usage>,
     /// What its children that were waited for have used.
     pub children_usage: SpinLock<Usage>,
     /// Ticks seen in user mode and in the kernel, to split run time by.
@@ -135,6 +141,7 @@ impl Process {
             credentials: SpinLock::new(with.credentials),
             limits: SpinLock::new(with.limits),
             timers: ProcessTimers::new(),
+            terminal: SpinLock::new(None),
             relations: super::tree::Relations::new(),
             live_threads: AtomicU32::new(0),
             exiting: AtomicBool::new(false),
@@ -146,8 +153,9 @@ impl Process {
             parent_death_signal: AtomicU32::new(0),
             dumpable: AtomicBool::new(true),
             child_subreaper: AtomicBool::new(false),
+            attributes: Attributes::new(),
             start_time: crate::time::now(),
-            gone_usage: SpinLock::new(Usage::default()),
+            gone_usage: IrqLock::new(Usage::default()),
             children_usage: SpinLock::new(Usage::default()),
             user_samples: AtomicU64::new(0),
             system_samples: AtomicU64::new(0),
@@ -191,22 +199,28 @@ impl Process {
 
     /// What its threads, gone and living, have used.
     pub fn usage(&self) -> Usage {
-        let mut usage = *self.gone_usage.lock();
-        let mut run = Nanoseconds::ZERO;
+        let (user, system) = self.usage_times();
+        let mut usage = Usage { user, system, ..*self.gone_usage.lock() };
         for task in self.threads.lock().iter() {
-            run = run.saturating_add(task.sched.runtime(task.sched.is_runnable()));
             usage.minor_faults += task.minor_faults.load(Ordering::Relaxed);
             usage.major_faults += task.major_faults.load(Ordering::Relaxed);
             usage.voluntary_switches += task.sched.voluntary_switches.load(Ordering::Relaxed);
             usage.involuntary_switches += task.sched.involuntary_switches.load(Ordering::Relaxed);
         }
-        let (user, system) = self.split(run);
-        usage.user = usage.user.saturating_add(user);
-        usage.system = usage.system.saturating_add(system);
         if let Some(space) = self.space() {
             usage.max_resident_kib = usage.max_resident_kib.max(space.peak_resident_pages() * 4);
         }
         usage
+    }
+
+    /// Time its threads, gone and living, have spent in user mode and in the kernel. Context: any, but no run queue and
+    /// no list of threads locked.
+    pub fn usage_times(&self) -> (Nanoseconds, Nanoseconds) {
+        let threads = self.threads.lock();
+        let gone = *self.gone_usage.lock();
+        let run = threads.iter().fold(Nanoseconds::ZERO, |sum, task| sum.saturating_add(task.runtime()));
+        let (user, system) = self.split(run);
+        (gone.user.saturating_add(user), gone.system.saturating_add(system))
     }
 
     /// Splits run time into user and kernel time, in the proportion in which interrupts found it in either.

@@ -142,6 +142,23 @@ impl Task {
         Ok(Arc::new(task))
     }
 
+    /// A thread of a user program that has no program yet, not yet ready to run: it starts in the kernel, at
+    /// `entry(argument)` with interrupts disabled.
+    pub fn without_program(
+        tid: Pid,
+        process: Arc<Process>,
+        sched: SchedState,
+        entry: KernelEntry,
+        argument: usize,
+    ) -> KResult<Arc<Self>> {
+        let stack = KernelStack::allocate().ok_or(Errno::ENOMEM)?;
+        let extended = ExtendedArea::allocate().ok_or(Errno::ENOMEM)?;
+        // SAFETY: the stack is new and belongs to the task from now on.
+        let context = unsafe { Context::new(stack.top(), entry, argument) };
+        let task = Self::with(tid, process, TaskKind::User, stack, context, Some(extended), None, sched);
+        Ok(Arc::new(task))
+    }
+
     #[expect(clippy::too_many_arguments, reason = "the one place where a task is put together")]
     fn with(
         tid: Pid,

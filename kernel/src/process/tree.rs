@@ -122,6 +122,11 @@ impl Tree {
         self.processes.values().filter_map(Weak::upgrade).filter(|process| self.of(process).group == group).collect()
     }
 
+    /// Whether some process, ended but not waited for included, is as `wanted`.
+    pub fn any_process(&self, mut wanted: impl FnMut(&Process) -> bool) -> bool {
+        self.processes.values().filter_map(Weak::upgrade).any(|process| wanted(&process))
+    }
+
     /// How many threads there are.
     pub fn task_count(&self) -> usize {
         self.tasks.len()

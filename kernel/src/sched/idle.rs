@@ -35,6 +35,7 @@ pub fn run_idle() -> ! {
         if this_cpu().need_resched.load(Ordering::Relaxed) {
             cpu::irq_enable();
         } else {
+            crate::time::before_idle();
             cpu::wait_for_interrupt();
         }
     }

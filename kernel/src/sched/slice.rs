@@ -4,7 +4,8 @@ use core::sync::atomic::Ordering;
 
 use platform::Nanoseconds;
 
-use crate::percpu::this_cpu;
+use super::RunQueue;
+use crate::percpu::{self, this_cpu};
 use crate::process::Task;
 use crate::time;
 
@@ -83,33 +84,48 @@ impl super::SchedState {
     /// Time it has run, including now if it runs.
     pub fn runtime(&self, running: bool) -> Nanoseconds {
         let before = self.runtime.load(Ordering::Relaxed);
-        let since = if running { time::now().0.saturating_sub(self.started.load(Ordering::Relaxed)) } else { 0 };
+        let since =
+            if running { time::now().0.saturating_sub(self.started.load(Ordering::Relaxed)) } else { 0 };
         Nanoseconds(before + since)
     }
 }
 
-/// When the running task's slice ends, if another task waits for this CPU. Context: interrupts disabled.
-pub fn slice_deadline() -> Option<Nanoseconds> {
-    let run_queue = this_cpu().run_queue.lock();
-    let current = run_queue.current()?;
-    if run_queue.is_empty() || current.sched.idle.load(Ordering::Relaxed) {
-        return None;
-    }
-    Some(current.sched.slice_end())
-}
-
-/// The timer of this CPU has fired: if the running task's slice is over, it gives way at the next return to user mode.
-/// Context: interrupts disabled.
-pub fn slice_expired(now: Nanoseconds) {
-    if slice_deadline().is_some_and(|end| end <= now) {
-        this_cpu().need_resched.store(true, Ordering::Relaxed);
+impl RunQueue {
+    /// When the running task's slice ends, if another task waits for its CPU.
+    pub fn slice_end(&self) -> Option<Nanoseconds> {
+        let current = self.current()?;
+        (!self.is_empty() && !is_idle(current)).then(|| current.sched.slice_end())
     }
 }
 
-/// Another task has begun to wait for this CPU, or none does any more: arms the timer accordingly. Context: interrupts
-/// disabled.
-pub fn reprogram_slice() {
-    time::reprogram();
+/// If the running task's slice is over at `now`, it gives way at the next return to user mode; otherwise tells when it
+/// will be, if another task waits. `run_queue` is this CPU's, locked.
+pub fn slice_expired(run_queue: &RunQueue, now: Nanoseconds) -> Option<Nanoseconds> {
+    let need_resched = &this_cpu().need_resched;
+    let end = run_queue.slice_end()?;
+    if end <= now {
+        need_resched.store(true, Ordering::Relaxed);
+    }
+    // Whoever runs next has a slice of its own.
+    (!need_resched.load(Ordering::Relaxed)).then_some(end)
+}
+
+impl Task {
+    /// Time it has run, up to now. Context: no run queue locked.
+    pub fn runtime(&self) -> Nanoseconds {
+        if core::ptr::eq(percpu::current_task(), self) {
+            return self.sched.runtime(true);
+        }
+        loop {
+            let home = self.sched.cpu();
+            let Some(per_cpu) = percpu::of(home) else { return self.sched.runtime(false) };
+            // What a switch changes is read as a whole.
+            let queue = per_cpu.run_queue.lock();
+            if self.sched.cpu() == home {
+                return self.sched.runtime(queue.runs(self));
+            }
+        }
+    }
 }
 
 /// Whether `task` is some CPU's idle task.

@@ -56,8 +56,8 @@ pub trait Paging {
     /// interrupts disabled.
     fn activate_kernel();
 
-    /// Maps the pages from `page` on to `frames`, in order. A page that is mapped already is left as it is; returns how
-    /// many were not, in a bit mask (bit n for `frames[n]`; at most 64 frames). Nothing need be flushed. Variation of:
+    /// Maps the pages from `page` on to `frames` (at most 64), in order. A page that is mapped already is left as it is.
+    /// Returns which were mapped by this call: bit n is set for `frames[n]`. Nothing need be flushed. Variation of:
     /// writing absent entries.
     fn map(
         root: Root,

@@ -4,11 +4,12 @@ mod backing;
 mod change;
 mod fork;
 mod layout;
+mod provide;
 mod remap;
 
 pub use backing::{Backing, MapIntent, MappedFile};
 pub use change::{MapPlace, MapRequest, checked_range};
-pub use layout::{Layout, ProgramRanges};
+pub use layout::{Layout, MIN_ADDRESS, ProgramRanges};
 pub use remap::Moving;
 
 use alloc::sync::Arc;

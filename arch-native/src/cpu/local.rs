@@ -1,0 +1,98 @@
+//! This backend's words of [`platform::CpuLocal`], and how code reaches them: by GS.
+
+use core::arch::asm;
+use core::mem::offset_of;
+
+use platform::{CpuId, CpuLocal, VirtAddr};
+
+/// A word of [`CpuLocal::platform`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum Word {
+    /// User mode's RSP, for the first instructions of a system call.
+    UserStack = 0,
+    /// Where a system call starts to push: eight below [`CpuLocal::kernel_stack`], so that the stack is aligned once the
+    /// registers are on it.
+    SystemCallStack = 1,
+    /// Address of this CPU's task state segment.
+    TaskState = 2,
+    /// The deadline the kernel set, in nanoseconds; `u64::MAX` for none.
+    Deadline = 3,
+    /// When the timer's hardware will interrupt next, in nanoseconds; `u64::MAX` for never.
+    Programmed = 4,
+    /// What the APIC's destination register holds (xAPIC only).
+    Destination = 5,
+}
+
+/// Offset of a word from GS:0.
+pub const fn offset(word: Word) -> usize {
+    offset_of!(CpuLocal, platform) + 8 * word as usize
+}
+
+macro_rules! word_access {
+    ($($word:ident),*) => {
+        /// Reads a word of the current CPU.
+        #[inline(always)]
+        pub fn read(word: Word) -> u64 {
+            let value;
+            match word {
+                $(Word::$word => {
+                    // SAFETY: GS:0 is this CPU's `CpuLocal`.
+                    unsafe {
+                        asm!("mov {}, gs:[{}]", out(reg) value, const offset(Word::$word),
+                             options(nostack, preserves_flags, readonly));
+                    }
+                })*
+            }
+            value
+        }
+
+        /// Writes a word of the current CPU.
+        #[inline(always)]
+        pub fn write(word: Word, value: u64) {
+            match word {
+                $(Word::$word => {
+                    // SAFETY: GS:0 is this CPU's `CpuLocal`, and the word is this backend's.
+                    unsafe {
+                        asm!("mov gs:[{}], {}", const offset(Word::$word), in(reg) value,
+                             options(nostack, preserves_flags));
+                    }
+                })*
+            }
+        }
+    };
+}
+word_access!(UserStack, SystemCallStack, TaskState, Deadline, Programmed, Destination);
+
+/// Which CPU this is.
+#[inline(always)]
+pub fn current_cpu() -> CpuId {
+    let cpu: u32;
+    // SAFETY: GS:0 is this CPU's `CpuLocal`.
+    unsafe {
+        asm!("mov {:e}, gs:[{}]", out(reg) cpu, const offset_of!(CpuLocal, cpu),
+             options(nostack, preserves_flags, readonly));
+    }
+    CpuId(cpu)
+}
+
+/// Sets the stack of the next entry from user mode.
+#[inline(always)]
+pub fn set_kernel_stack(top: VirtAddr) {
+    // SAFETY: GS:0 is this CPU's `CpuLocal`; RSP0 lies 4 bytes into the task state segment.
+    unsafe {
+        asm!(
+            "mov gs:[{kernel_stack}], {top}",
+            "mov {scratch}, gs:[{task_state}]",
+            "mov [{scratch} + 4], {top}",
+            "lea {scratch}, [{top} - 8]",
+            "mov gs:[{system_call_stack}], {scratch}",
+            top = in(reg) top.0,
+            scratch = out(reg) _,
+            kernel_stack = const offset_of!(CpuLocal, kernel_stack),
+            task_state = const offset(Word::TaskState),
+            system_call_stack = const offset(Word::SystemCallStack),
+            options(nostack, preserves_flags)
+        );
+    }
+}

@@ -1,0 +1,156 @@
+//! Stale translations: on this CPU by `invlpg`, on others by an interrupt and a shared request.
+//!
+//! One request is under way at a time. Who makes it holds the lock with interrupts disabled only while it waits for
+//! acknowledgements; who waits for the lock serves the request it waits for, so two CPUs that flush each other do not
+//! wait for ever.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use platform::{CpuSet, PAGE_SIZE, PageRange, PhysFrame, VirtAddr};
+use x86_64::instructions::tlb;
+use x86_64::registers::control::{Cr4, Cr4Flags};
+
+use super::space;
+use crate::cpu::local::current_cpu;
+use crate::interrupts::local_apic;
+use crate::interrupts::vectors::FLUSH;
+use crate::irq::IrqGuard;
+
+/// Flushing more pages one by one costs more than losing all translations.
+const MOST_SINGLE_PAGES: u64 = 32;
+/// The root of a request for kernel pages.
+const KERNEL: u64 = 0;
+
+struct Request {
+    busy: AtomicBool,
+    root: AtomicU64,
+    start: AtomicU64,
+    end: AtomicU64,
+    /// Who has not answered yet.
+    waiting_for: AtomicU64,
+}
+
+static REQUEST: Request = Request {
+    busy: AtomicBool::new(false),
+    root: AtomicU64::new(0),
+    start: AtomicU64::new(0),
+    end: AtomicU64::new(0),
+    waiting_for: AtomicU64::new(0),
+};
+
+/// Flushes user pages of `root` on this CPU, if the space is active here.
+#[inline]
+fn flush_user_here(root: PhysFrame, pages: PageRange) {
+    if space::active() != root {
+        return;
+    }
+    if pages.pages() <= MOST_SINGLE_PAGES {
+        single(pages);
+    } else {
+        tlb::flush_all();
+    }
+}
+
+/// Flushes kernel pages on this CPU.
+fn flush_kernel_here(pages: PageRange) {
+    if pages.pages() <= MOST_SINGLE_PAGES {
+        single(pages);
+        return;
+    }
+    let flags = Cr4::read();
+    // SAFETY: without the flag all translations are dropped, and nothing else changes.
+    unsafe {
+        Cr4::write(flags - Cr4Flags::PAGE_GLOBAL);
+        Cr4::write(flags);
+    }
+    tlb::flush_all();
+}
+
+#[inline]
+fn single(pages: PageRange) {
+    let mut page = pages.start.0;
+    while page < pages.end.0 {
+        // SAFETY: dropping a translation is always allowed.
+        unsafe { core::arch::asm!("invlpg [{}]", in(reg) page, options(nostack, preserves_flags)) };
+        page += PAGE_SIZE;
+    }
+}
+
+/// [`platform::Paging::flush`].
+#[inline]
+pub fn user(root: PhysFrame, pages: PageRange, cpus: CpuSet) {
+    let guard = IrqGuard::new();
+    let here = current_cpu();
+    if cpus.contains(here) {
+        flush_user_here(root, pages);
+    }
+    let others = cpus.without(here);
+    drop(guard);
+    if !others.is_empty() {
+        on_others(root.0, pages, cpus);
+    }
+}
+
+/// [`platform::Paging::flush_kernel`].
+pub fn kernel(pages: PageRange, cpus: CpuSet) {
+    let guard = IrqGuard::new();
+    let here = current_cpu();
+    if cpus.contains(here) {
+        flush_kernel_here(pages);
+    }
+    let others = cpus.without(here);
+    drop(guard);
+    if !others.is_empty() {
+        on_others(KERNEL, pages, cpus);
+    }
+}
+
+/// Flushes on all of `cpus`. The caller may have moved to another of them since it flushed on its own; that CPU flushes
+/// here, and the one it was on has done it.
+#[cold]
+fn on_others(root: u64, pages: PageRange, cpus: CpuSet) {
+    let guard = loop {
+        let guard = IrqGuard::new();
+        if REQUEST.busy.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            break guard;
+        }
+        serve();
+        drop(guard);
+        core::hint::spin_loop();
+    };
+    let here = current_cpu();
+    if cpus.contains(here) {
+        flush_here(root, pages);
+    }
+    let others = cpus.without(here);
+    REQUEST.root.store(root, Ordering::Relaxed);
+    REQUEST.start.store(pages.start.0, Ordering::Relaxed);
+    REQUEST.end.store(pages.end.0, Ordering::Relaxed);
+    REQUEST.waiting_for.store(others.bits(), Ordering::Release);
+    local_apic::send(others, FLUSH);
+    while REQUEST.waiting_for.load(Ordering::Acquire) != 0 {
+        core::hint::spin_loop();
+    }
+    REQUEST.busy.store(false, Ordering::Release);
+    drop(guard);
+}
+
+fn flush_here(root: u64, pages: PageRange) {
+    if root == KERNEL {
+        flush_kernel_here(pages);
+    } else {
+        flush_user_here(PhysFrame(root), pages);
+    }
+}
+
+/// Does what another CPU asks for, if it does. Context: interrupts disabled.
+pub fn serve() {
+    let own = CpuSet::one(current_cpu()).bits();
+    if REQUEST.waiting_for.load(Ordering::Acquire) & own == 0 {
+        return;
+    }
+    let start = VirtAddr(REQUEST.start.load(Ordering::Relaxed));
+    let end = VirtAddr(REQUEST.end.load(Ordering::Relaxed));
+    flush_here(REQUEST.root.load(Ordering::Relaxed), PageRange { start, end });
+    REQUEST.waiting_for.fetch_and(!own, Ordering::Release);
+}

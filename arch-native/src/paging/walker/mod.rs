@@ -1,0 +1,320 @@
+//! Table walks, with no machine in them: where the tables lie and where frames come from is the caller's.
+//!
+//! A walk over a range descends once for each leaf table (2 MiB) and steps over what is absent at the level where it is
+//! absent. Lower tables stay until the whole space is dropped, for a processor may still walk a table that was just
+//! emptied.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use platform::{
+    ForkMode, FrameBatch, Mapping, OutOfFrames, PAGE_SIZE, PageRange, PhysFrame, Protection, VirtAddr,
+};
+
+use super::entry::{ENTRIES, Entry, LeafKind};
+
+#[cfg(test)]
+mod tests;
+
+/// One table. Atomic, because processors walk it at any moment; relaxed, because they do not mind the order of entries.
+pub type Table = [AtomicU64; ENTRIES];
+
+/// Where tables are kept.
+pub trait TableMemory {
+    /// The table in `frame`.
+    ///
+    /// # Safety
+    /// `frame` holds a table of this memory that is not freed while the reference lives.
+    unsafe fn table(&self, frame: PhysFrame) -> &Table;
+
+    /// A frame for a table, content undefined.
+    fn allocate(&self) -> Option<PhysFrame>;
+
+    /// Gives back a frame of [`Self::allocate`].
+    fn free(&self, frame: PhysFrame);
+}
+
+/// Bytes below one entry of a table at `level` (1 for a leaf table).
+const fn span(level: u32) -> u64 {
+    PAGE_SIZE << (9 * (level - 1))
+}
+
+#[inline(always)]
+const fn index(address: u64, level: u32) -> usize {
+    (address >> (12 + 9 * (level - 1))) as usize & (ENTRIES - 1)
+}
+
+#[inline(always)]
+fn load(slot: &AtomicU64) -> Entry {
+    Entry(slot.load(Relaxed))
+}
+
+#[inline(always)]
+fn store(slot: &AtomicU64, entry: Entry) {
+    slot.store(entry.0, Relaxed);
+}
+
+/// Empties a table. Not a `memset`: plain stores are quicker than a repeated string instruction where those are
+/// emulated.
+#[inline]
+pub fn clear(table: &Table) {
+    for line in table.chunks_exact(8) {
+        for slot in line {
+            store(slot, Entry::EMPTY);
+        }
+    }
+}
+
+/// What a descent found.
+enum Descent<'a> {
+    /// The leaf table for the address.
+    Leaf(&'a Table),
+    /// Nothing is mapped below this address.
+    Absent(u64),
+}
+
+/// Translations under one top-level table.
+#[derive(Clone, Copy)]
+pub struct Walker<'a, M> {
+    memory: &'a M,
+    root: PhysFrame,
+    kind: LeafKind,
+    link: fn(PhysFrame) -> Entry,
+}
+
+impl<'a, M: TableMemory> Walker<'a, M> {
+    /// The user half of `root`.
+    ///
+    /// # Safety
+    /// `root` holds a top-level table of `memory`, and so does every entry of its lower half, for as long as the walker
+    /// lives. Nobody else changes them meanwhile.
+    #[inline(always)]
+    pub unsafe fn user(memory: &'a M, root: PhysFrame) -> Self {
+        Self { memory, root, kind: LeafKind::USER, link: Entry::user_table }
+    }
+
+    /// A part of the kernel half of `root` that has no large pages.
+    ///
+    /// # Safety
+    /// As [`Self::user`], for that part.
+    #[inline(always)]
+    pub unsafe fn kernel(memory: &'a M, root: PhysFrame, kind: LeafKind) -> Self {
+        Self { memory, root, kind, link: Entry::kernel_table }
+    }
+
+    #[inline(always)]
+    fn table(&self, frame: PhysFrame) -> &'a Table {
+        // SAFETY: the constructors' caller promised that every frame reached from the root is a table.
+        unsafe { self.memory.table(frame) }
+    }
+
+    #[inline(always)]
+    fn descend(&self, address: u64) -> Descent<'a> {
+        let mut table = self.table(self.root);
+        let mut level = 4;
+        while level > 1 {
+            let entry = load(&table[index(address, level)]);
+            if !entry.is_present() {
+                return Descent::Absent((address | (span(level) - 1)) + 1);
+            }
+            table = self.table(entry.frame());
+            level -= 1;
+        }
+        Descent::Leaf(table)
+    }
+
+    #[inline(always)]
+    fn descend_or_allocate(&self, address: u64) -> Result<&'a Table, OutOfFrames> {
+        let mut table = self.table(self.root);
+        let mut level = 4;
+        while level > 1 {
+            let slot = &table[index(address, level)];
+            let entry = load(slot);
+            table = if entry.is_present() { self.table(entry.frame()) } else { self.grow(slot)? };
+            level -= 1;
+        }
+        Ok(table)
+    }
+
+    #[cold]
+    fn grow(&self, slot: &AtomicU64) -> Result<&'a Table, OutOfFrames> {
+        let frame = self.memory.allocate().ok_or(OutOfFrames)?;
+        // SAFETY: the frame is ours and becomes a table here.
+        let table = unsafe { self.memory.table(frame) };
+        clear(table);
+        // The processor must not see the link before the empty table.
+        slot.store((self.link)(frame).0, core::sync::atomic::Ordering::Release);
+        Ok(table)
+    }
+
+    /// Calls `visit` with each piece of a leaf table that exists in `pages`, and its first address, until it says where
+    /// it stopped; returns that or the end.
+    #[inline(always)]
+    fn visit(
+        &self,
+        pages: PageRange,
+        mut visit: impl FnMut(&'a [AtomicU64], u64) -> Option<u64>,
+    ) -> VirtAddr {
+        let mut address = pages.start.0;
+        while address < pages.end.0 {
+            address = match self.descend(address) {
+                Descent::Absent(next) => next,
+                Descent::Leaf(table) => {
+                    let next = ((address | (span(2) - 1)) + 1).min(pages.end.0);
+                    let first = index(address, 1);
+                    let count = ((next - address) / PAGE_SIZE) as usize;
+                    if let Some(stopped) = visit(&table[first..first + count], address) {
+                        return VirtAddr(stopped);
+                    }
+                    next
+                }
+            };
+        }
+        pages.end
+    }
+
+    /// [`platform::Paging::map`].
+    #[inline]
+    pub fn map(
+        &self,
+        page: VirtAddr,
+        frames: &[PhysFrame],
+        protection: Protection,
+    ) -> Result<u64, OutOfFrames> {
+        let mut mapped = 0;
+        let mut done = 0;
+        while done < frames.len() {
+            let address = page.0 + done as u64 * PAGE_SIZE;
+            let table = self.descend_or_allocate(address)?;
+            let first = index(address, 1);
+            for slot in table[first..].iter().take(frames.len() - done) {
+                if !load(slot).is_mapped() {
+                    store(slot, Entry::leaf(frames[done], protection, self.kind));
+                    mapped |= 1 << done;
+                }
+                done += 1;
+            }
+        }
+        Ok(mapped)
+    }
+
+    /// [`platform::Paging::replace`].
+    #[inline]
+    pub fn replace(&self, page: VirtAddr, frame: PhysFrame, protection: Protection) -> bool {
+        let Descent::Leaf(table) = self.descend(page.0) else { return false };
+        let slot = &table[index(page.0, 1)];
+        if !load(slot).is_mapped() {
+            return false;
+        }
+        store(slot, Entry::leaf(frame, protection, self.kind));
+        true
+    }
+
+    /// [`platform::Paging::query`].
+    #[inline]
+    pub fn query(&self, page: VirtAddr) -> Option<Mapping> {
+        match self.descend(page.0) {
+            Descent::Leaf(table) => load(&table[index(page.0, 1)]).mapping(),
+            Descent::Absent(_) => None,
+        }
+    }
+
+    /// [`platform::Paging::protect`].
+    #[inline]
+    pub fn protect(&self, pages: PageRange, protection: Protection) {
+        self.visit(pages, |slots, _| {
+            for slot in slots {
+                let entry = load(slot);
+                if entry.is_mapped() {
+                    store(slot, entry.restricted(protection));
+                }
+            }
+            None
+        });
+    }
+
+    /// [`platform::Paging::unmap`].
+    #[inline]
+    pub fn unmap(&self, pages: PageRange, taken: &mut FrameBatch) -> VirtAddr {
+        if taken.is_full() {
+            return pages.start;
+        }
+        self.visit(pages, |slots, start| {
+            for (n, slot) in slots.iter().enumerate() {
+                let entry = load(slot);
+                if entry.is_mapped() {
+                    store(slot, Entry::EMPTY);
+                    taken.push(entry.frame());
+                    if taken.is_full() {
+                        return Some(start + (n as u64 + 1) * PAGE_SIZE);
+                    }
+                }
+            }
+            None
+        })
+    }
+
+    /// [`platform::Paging::fork`], with this walker as the parent.
+    #[inline]
+    pub fn fork(
+        &self,
+        child: &Walker<'_, M>,
+        pages: PageRange,
+        mode: ForkMode,
+        shared: &mut FrameBatch,
+    ) -> Result<VirtAddr, OutOfFrames> {
+        if shared.is_full() {
+            return Ok(pages.start);
+        }
+        let mut outcome = Ok(());
+        let reached = self.visit(pages, |slots, start| {
+            let mut target: Option<&[AtomicU64]> = None;
+            for (n, slot) in slots.iter().enumerate() {
+                let mut entry = load(slot);
+                if !entry.is_mapped() {
+                    continue;
+                }
+                let to = match target {
+                    Some(to) => to,
+                    None => match child.descend_or_allocate(start) {
+                        Ok(table) => *target.insert(&table[index(start, 1)..]),
+                        Err(error) => {
+                            outcome = Err(error);
+                            return Some(start + n as u64 * PAGE_SIZE);
+                        }
+                    },
+                };
+                if mode == ForkMode::CopyOnWrite && entry != entry.without_write() {
+                    entry = entry.without_write();
+                    store(slot, entry);
+                }
+                store(&to[n], entry);
+                shared.push(entry.frame());
+                if shared.is_full() {
+                    return Some(start + (n as u64 + 1) * PAGE_SIZE);
+                }
+            }
+            None
+        });
+        outcome.map(|()| reached)
+    }
+
+    /// Frees every table below the first `entries` entries of the root; no leaf is mapped there.
+    pub fn free_tables(&self, entries: usize) {
+        for slot in &self.table(self.root)[..entries] {
+            self.free_below(load(slot), 3);
+            store(slot, Entry::EMPTY);
+        }
+    }
+
+    fn free_below(&self, entry: Entry, level: u32) {
+        if !entry.is_present() {
+            return;
+        }
+        if level > 1 {
+            for slot in self.table(entry.frame()) {
+                self.free_below(load(slot), level - 1);
+            }
+        }
+        self.memory.free(entry.frame());
+    }
+}

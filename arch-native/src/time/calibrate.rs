@@ -1,0 +1,284 @@
+//! How fast the time stamp counter and the APIC timer run.
+//!
+//! What CPUID says is taken first. Otherwise both are counted for a millisecond or so against the best clock there is:
+//! HPET, the ACPI power management timer, the APIC timer itself where a hypervisor fixes its rate, the 8254. None need be
+//! there: each must show that it counts before it is used, and no loop lasts longer than a set number of ticks.
+
+use core::ptr::NonNull;
+
+use platform::{Unusable, VirtAddr};
+use volatile::VolatilePtr;
+use x86_64::instructions::port::Port;
+
+use super::{timer, tsc};
+use crate::cpu::features::{Features, cpuid, has};
+
+/// Rates, a second.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Rates {
+    /// Time stamp counter.
+    pub tsc: u64,
+    /// Undivided APIC timer.
+    pub apic_timer: u64,
+}
+
+/// A clock to count against.
+#[derive(Clone, Copy, Debug)]
+enum Reference {
+    /// Main counter of the HPET, and its rate.
+    Hpet(VirtAddr, u64),
+    /// Port of the power management timer, and the bits it counts.
+    PmTimer(u16, u32),
+    /// The APIC timer, at a rate its hypervisor fixes.
+    ApicTimer(u64),
+    /// Channel 2 of the 8254.
+    Pit,
+    /// The time stamp counter, at a known rate, for the APIC timer alone.
+    Tsc(u64),
+}
+
+const PM_TIMER_RATE: u64 = 3_579_545;
+const PIT_RATE: u64 = 1_193_182;
+/// The APIC timer's rate under hypervisors that count it in nanoseconds.
+const NANOSECOND_RATE: u64 = 1_000_000_000;
+
+/// A reference that has not moved after so many ticks never will: about a millisecond.
+const TICKS_TO_MOVE: u64 = 3_000_000;
+/// No window is longer, however slow its reference: about a tenth of a second.
+const MOST_TICKS: u64 = 300_000_000;
+/// Readings of which the least disturbed one counts.
+const READINGS: u32 = 5;
+
+/// What the machine may have to count against.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Sources {
+    /// The HPET's registers, mapped.
+    pub hpet: Option<VirtAddr>,
+    /// The power management timer's port, and whether it counts 32 bits, not 24.
+    pub pm_timer: Option<(u16, bool)>,
+}
+
+/// Finds the rates. Context: interrupts disabled, the APIC timer free.
+pub fn run(sources: Sources) -> Result<Rates, Unusable> {
+    let known = known();
+    if known.tsc != 0 && (known.apic_timer != 0 || timer::has_tsc_deadline()) {
+        return Ok(known);
+    }
+    timer::start_counting();
+    let measured = if known.tsc != 0 {
+        measure(Reference::Tsc(known.tsc))
+    } else {
+        references(sources).into_iter().flatten().find_map(measure)
+    };
+    timer::stop_counting();
+    let mut rates = measured.ok_or(Unusable("the machine has no clock to measure the CPU's counter with"))?;
+    if known.tsc != 0 {
+        rates.tsc = known.tsc;
+    }
+    if known.apic_timer != 0 {
+        rates.apic_timer = known.apic_timer;
+    }
+    Ok(rates)
+}
+
+/// What CPUID says; zero for what it does not.
+fn known() -> Rates {
+    let mut rates = Rates::default();
+    let id = cpuid();
+    if has(Features::HYPERVISOR) {
+        // The generic timing leaf: both rates in kHz.
+        let leaf = core::arch::x86_64::__cpuid(0x4000_0000);
+        if leaf.eax >= 0x4000_0010 && leaf.eax < 0x4001_0000 {
+            let timing = core::arch::x86_64::__cpuid(0x4000_0010);
+            rates.tsc = u64::from(timing.eax) * 1000;
+            rates.apic_timer = u64::from(timing.ebx) * 1000;
+        }
+    }
+    if let Some(tsc) = id.get_tsc_info()
+        && tsc.numerator() != 0
+        && tsc.denominator() != 0
+    {
+        let crystal = match tsc.nominal_frequency() {
+            // Skylake does not say, but its nominal frequency follows from the crystal's.
+            0 => id.get_processor_frequency_info().map_or(0, |frequency| {
+                u64::from(frequency.processor_base_frequency()) * 1_000_000 * u64::from(tsc.denominator())
+                    / u64::from(tsc.numerator())
+            }),
+            hertz => u64::from(hertz),
+        };
+        if rates.tsc == 0 {
+            rates.tsc = crystal * u64::from(tsc.numerator()) / u64::from(tsc.denominator());
+        }
+        if rates.apic_timer == 0 && !has(Features::HYPERVISOR) {
+            rates.apic_timer = crystal;
+        }
+    }
+    rates
+}
+
+fn references(sources: Sources) -> [Option<Reference>; 4] {
+    [
+        sources.hpet.and_then(start_hpet),
+        sources.pm_timer.map(|(port, wide)| Reference::PmTimer(port, if wide { 32 } else { 24 })),
+        counts_nanoseconds().then_some(Reference::ApicTimer(NANOSECOND_RATE)),
+        Some(Reference::Pit),
+    ]
+}
+
+/// Whether the hypervisor is one that runs the APIC timer at 1 GHz: QEMU's emulation and KVM do.
+fn counts_nanoseconds() -> bool {
+    if !has(Features::HYPERVISOR) {
+        return false;
+    }
+    let leaf = core::arch::x86_64::__cpuid(0x4000_0000);
+    let name = [leaf.ebx, leaf.ecx, leaf.edx].map(u32::to_le_bytes);
+    matches!(name.as_flattened(), b"TCGTCGTCGTCG" | b"KVMKVMKVM\0\0\0")
+}
+
+/// Makes the HPET count, if it is one.
+fn start_hpet(memory: VirtAddr) -> Option<Reference> {
+    const FEMTOSECONDS: u64 = 1_000_000_000_000_000;
+    let register = |offset: u64| {
+        let at: *mut u32 = (memory + offset).as_mut_ptr();
+        // SAFETY: the caller mapped the registers; the address is not null.
+        unsafe { VolatilePtr::new(NonNull::new_unchecked(at)) }
+    };
+    let period = u64::from(register(4).read());
+    // IA-PC HPET specification 1.0a, 2.3.4: at most 100 ns.
+    if period == 0 || period > 100_000_000 {
+        return None;
+    }
+    let configuration = register(0x10);
+    configuration.write(configuration.read() | 1);
+    Some(Reference::Hpet(memory + 0xf0, FEMTOSECONDS / period))
+}
+
+impl Reference {
+    fn start(self) {
+        if let Self::Pit = self {
+            // SAFETY: channel 2 drives nothing but the speaker, which stays off.
+            unsafe {
+                let mut gate = Port::<u8>::new(0x61);
+                let value = gate.read();
+                gate.write(value & !2 | 1);
+                Port::<u8>::new(0x43).write(0xb0); // channel 2, both bytes, count down once
+                let mut count = Port::<u8>::new(0x42);
+                count.write(0xff);
+                count.write(0xff);
+            }
+        }
+    }
+
+    fn read(self) -> u64 {
+        match self {
+            Self::Hpet(at, _) => {
+                // SAFETY: the counter's low half, mapped; the address is not null.
+                let counter = unsafe { VolatilePtr::new(NonNull::new_unchecked(at.as_mut_ptr::<u32>())) };
+                counter.read().into()
+            }
+            // SAFETY: firmware says that the timer is there.
+            Self::PmTimer(port, _) => unsafe { Port::<u32>::new(port).read() }.into(),
+            Self::ApicTimer(_) => timer::counted().into(),
+            // SAFETY: as in `start`; latches the count first.
+            Self::Pit => unsafe {
+                Port::<u8>::new(0x43).write(0x80);
+                let mut count = Port::<u8>::new(0x42);
+                let low = u64::from(count.read());
+                0xffff - (u64::from(count.read()) << 8 | low)
+            },
+            Self::Tsc(_) => tsc::ticks(),
+        }
+    }
+
+    const fn rate(self) -> u64 {
+        match self {
+            Self::Hpet(_, rate) | Self::ApicTimer(rate) | Self::Tsc(rate) => rate,
+            Self::PmTimer(..) => PM_TIMER_RATE,
+            Self::Pit => PIT_RATE,
+        }
+    }
+
+    /// Counts from `start` to `end`, through at most one wrap.
+    const fn between(self, start: u64, end: u64) -> u64 {
+        let bits = match self {
+            Self::Hpet(..) | Self::ApicTimer(_) => 32,
+            Self::PmTimer(_, bits) => bits,
+            Self::Pit => 16,
+            Self::Tsc(_) => 64,
+        };
+        end.wrapping_sub(start) & (u64::MAX >> (64 - bits))
+    }
+
+    /// How long to count for: a coarse clock needs longer.
+    const fn window(self) -> u64 {
+        match self {
+            Self::Pit => self.rate() * 4 / 1000,
+            Self::PmTimer(..) => self.rate() * 2 / 1000,
+            _ => self.rate() / 1000,
+        }
+    }
+}
+
+/// All three counters at one moment.
+#[derive(Clone, Copy)]
+struct Reading {
+    tsc: u64,
+    reference: u64,
+    apic_timer: u64,
+}
+
+/// Of a few readings the one that took least time: the others were interrupted below.
+fn reading(reference: Reference) -> Reading {
+    let mut best: Option<(u64, Reading)> = None;
+    for _ in 0..READINGS {
+        let before = tsc::ticks();
+        let reading =
+            Reading { tsc: before, reference: reference.read(), apic_timer: timer::counted().into() };
+        let took = tsc::ticks().wrapping_sub(before);
+        if best.is_none_or(|(least, _)| took < least) {
+            best = Some((took, Reading { tsc: before.wrapping_add(took / 2), ..reading }));
+        }
+    }
+    best.map_or(Reading { tsc: 0, reference: 0, apic_timer: 0 }, |(_, reading)| reading)
+}
+
+fn measure(reference: Reference) -> Option<Rates> {
+    reference.start();
+    let begin = tsc::ticks();
+    let first = reference.read();
+    while reference.read() == first {
+        if tsc::ticks().wrapping_sub(begin) > TICKS_TO_MOVE {
+            return None;
+        }
+    }
+    let start = reading(reference);
+    while reference.between(start.reference, reference.read()) < reference.window() {
+        if tsc::ticks().wrapping_sub(start.tsc) > MOST_TICKS {
+            return None;
+        }
+    }
+    let end = reading(reference);
+    let passed = reference.between(start.reference, end.reference);
+    let rate = |ticks: u64| {
+        u64::try_from(u128::from(ticks) * u128::from(reference.rate()) / u128::from(passed)).ok()
+    };
+    let rates = Rates {
+        tsc: rate(end.tsc.wrapping_sub(start.tsc))?,
+        apic_timer: rate(end.apic_timer.wrapping_sub(start.apic_timer))?,
+    };
+    // Slower than a megahertz is no counter of a CPU this code can run on.
+    (rates.tsc >= 1_000_000 && rates.apic_timer >= 1_000_000).then_some(rates)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_of_few_bits_wrap() {
+        assert_eq!(Reference::PmTimer(0, 24).between(0xff_fff0, 0x10), 0x20);
+        assert_eq!(Reference::Pit.between(0xfff0, 0x10), 0x20);
+        assert_eq!(Reference::Hpet(VirtAddr(0), 1).between(0xffff_fff0, 0x10), 0x20);
+        assert_eq!(Reference::Tsc(1).between(u64::MAX - 0xf, 0x10), 0x20);
+    }
+}

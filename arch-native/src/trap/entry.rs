@@ -1,0 +1,400 @@
+//! Entry from and return to whatever was interrupted.
+//!
+//! Every way in builds a [`TrapFrame`] on the kernel stack. Interrupts and exceptions other than NMI, #DF and #MC tell by
+//! the interrupted code selector whether GS must be swapped; those three may strike between the mode change and the
+//! swap, so they run on stacks of their own and set GS by its register.
+
+use core::arch::naked_asm;
+use core::mem::offset_of;
+
+use platform::{CpuLocal, Kernel, TrapFrame};
+
+use super::handlers;
+use crate::cpu::local::{Word, offset};
+use crate::cpu::smap::smap_site;
+
+/// The vector of the first interrupt stub.
+pub const FIRST_INTERRUPT: usize = 32;
+/// Bytes from one interrupt stub to the next.
+pub const STUB_BYTES: u64 = 16;
+
+/// Pushes what follows RDI in a frame.
+macro_rules! push_after_rdi {
+    () => {
+        "push rsi
+         push rdx
+         push rcx
+         push rax
+         push r8
+         push r9
+         push r10
+         push r11
+         push rbx
+         push rbp
+         push r12
+         push r13
+         push r14
+         push r15"
+    };
+}
+
+/// Takes all general registers of a frame; RSP is at `orig_rax` then.
+macro_rules! pop_registers {
+    () => {
+        "pop r15
+         pop r14
+         pop r13
+         pop r12
+         pop rbp
+         pop rbx
+         pop r11
+         pop r10
+         pop r9
+         pop r8
+         pop rax
+         pop rcx
+         pop rdx
+         pop rsi
+         pop rdi"
+    };
+}
+
+#[cfg(target_os = "none")]
+mod shared {
+    //! The ways out, and code whose faults are expected.
+
+    use core::arch::global_asm;
+    use core::mem::offset_of;
+
+    use platform::TrapFrame;
+
+    unsafe extern "C" {
+        /// The one `iretq` that goes to user mode; faults if the frame is not one user mode can have.
+        static native_iretq_user: u8;
+        static native_xrstor: u8;
+        static native_xrstor_failed: u8;
+        static native_fxrstor: u8;
+    }
+
+    global_asm!(
+        ".pushsection .text.native_return, \"ax\", @progbits",
+        ".balign 16",
+        ".globl native_return_from_trap, native_return_to_user, native_iretq_user",
+        "native_return_from_trap:",
+        "test byte ptr [rsp + {cs}], 3",
+        "jz 3f",
+        "native_return_to_user:",
+        pop_registers!(),
+        "add rsp, 8",
+        "swapgs",
+        "native_iretq_user:",
+        "iretq",
+        "3:",
+        pop_registers!(),
+        "add rsp, 8",
+        "iretq",
+        // extern "C" fn(area, mask) -> bool
+        ".globl native_restore_xsave, native_restore_fxsave, native_xrstor, native_fxrstor, native_xrstor_failed",
+        ".balign 16",
+        "native_restore_xsave:",
+        "mov eax, esi",
+        "mov rdx, rsi",
+        "shr rdx, 32",
+        "native_xrstor:",
+        "xrstor64 [rdi]",
+        "mov eax, 1",
+        "ret",
+        ".balign 16",
+        "native_restore_fxsave:",
+        "native_fxrstor:",
+        "fxrstor64 [rdi]",
+        "mov eax, 1",
+        "ret",
+        "native_xrstor_failed:",
+        "xor eax, eax",
+        "ret",
+        ".popsection",
+        cs = const offset_of!(TrapFrame, cs),
+    );
+
+    /// Whether `rip` is where a return to user mode faults.
+    #[inline]
+    pub fn is_user_return(rip: u64) -> bool {
+        rip == &raw const native_iretq_user as u64
+    }
+
+    /// Where code goes on whose fault at `rip` is expected.
+    #[inline]
+    pub fn continuation(rip: u64) -> Option<u64> {
+        let expected = rip == &raw const native_xrstor as u64 || rip == &raw const native_fxrstor as u64;
+        expected.then_some(&raw const native_xrstor_failed as u64)
+    }
+}
+
+#[cfg(not(target_os = "none"))]
+mod shared {
+    //! On the build machine nothing of this runs.
+
+    pub fn is_user_return(_: u64) -> bool {
+        false
+    }
+
+    pub fn continuation(_: u64) -> Option<u64> {
+        None
+    }
+}
+
+pub(super) use shared::{continuation, is_user_return};
+
+/// The target of the `syscall` instruction.
+///
+/// The way back is `sysretq` if the frame still is what that leaves behind (RCX is RIP, R11 is RFLAGS), the address is
+/// canonical (some processors fault in kernel mode otherwise) and neither TF nor RF is set; else `iretq`.
+#[unsafe(naked)]
+pub unsafe extern "C" fn system_call_entry<K: Kernel>() {
+    naked_asm!(
+        "swapgs",
+        "mov gs:[{user_stack}], rsp",
+        "mov rsp, gs:[{system_call_stack}]",
+        "push {user_data}",
+        "push qword ptr gs:[{user_stack}]",
+        "push r11",
+        "push {user_code}",
+        "push rcx",
+        "push rax",
+        "push rdi",
+        push_after_rdi!(),
+        "mov rdi, rsp",
+        "call {handler}",
+        pop_registers!(),
+        "cmp rcx, [rsp + 8]",
+        "jne 2f",
+        "cmp r11, [rsp + 24]",
+        "jne 2f",
+        "cmp dword ptr [rsp + 12], 0x7fff",
+        "ja 2f",
+        "test r11d, 0x10100",
+        "jnz 2f",
+        "mov rsp, [rsp + 32]",
+        "swapgs",
+        "sysretq",
+        "2:",
+        "add rsp, 8",
+        "swapgs",
+        "jmp native_iretq_user",
+        user_stack = const offset(Word::UserStack),
+        system_call_stack = const offset(Word::SystemCallStack),
+        user_data = const TrapFrame::USER_DATA,
+        user_code = const TrapFrame::USER_CODE,
+        handler = sym handlers::system_call::<K>,
+    )
+}
+
+/// Stubs of [`STUB_BYTES`] each for the vectors from [`FIRST_INTERRUPT`] on: each pushes its vector's complement, so that
+/// `orig_rax` is negative.
+#[unsafe(naked)]
+pub unsafe extern "C" fn interrupt_stubs<K: Kernel>() {
+    naked_asm!(
+        ".set native_stub_vector, 32",
+        ".rept 224",
+        ".balign 16",
+        "push -1 - native_stub_vector",
+        "jmp {common}",
+        ".set native_stub_vector, native_stub_vector + 1",
+        ".endr",
+        common = sym interrupt_entry::<K>,
+    )
+}
+
+#[unsafe(naked)]
+unsafe extern "C" fn interrupt_entry<K: Kernel>() {
+    naked_asm!(
+        "push rdi",
+        push_after_rdi!(),
+        "test byte ptr [rsp + {cs}], 3",
+        "jz 2f",
+        "swapgs",
+        "2:",
+        "cld",
+        smap_site!("clac"),
+        "mov rdi, rsp",
+        "sub rsp, 8",
+        "call {handler}",
+        "add rsp, 8",
+        "jmp native_return_from_trap",
+        cs = const offset_of!(TrapFrame, cs),
+        handler = sym handlers::interrupt::<K>,
+    )
+}
+
+/// A page fault: the one exception that is frequent has a way of its own.
+#[unsafe(naked)]
+pub unsafe extern "C" fn page_fault_entry<K: Kernel>() {
+    naked_asm!(
+        "push rdi",
+        push_after_rdi!(),
+        "test byte ptr [rsp + {cs}], 3",
+        "jz 2f",
+        "swapgs",
+        "2:",
+        "cld",
+        smap_site!("clac"),
+        "mov rdi, rsp",
+        "sub rsp, 8",
+        "call {handler}",
+        "add rsp, 8",
+        "jmp native_return_from_trap",
+        cs = const offset_of!(TrapFrame, cs),
+        handler = sym handlers::page_fault::<K>,
+    )
+}
+
+/// An exception for which the processor pushes no error code.
+#[unsafe(naked)]
+pub unsafe extern "C" fn exception_stub<K: Kernel, const VECTOR: u8>() {
+    naked_asm!(
+        "push 0",
+        "push rdi",
+        "mov edi, {vector}",
+        "jmp {common}",
+        vector = const VECTOR,
+        common = sym exception_entry::<K>,
+    )
+}
+
+/// An exception for which the processor pushes an error code.
+#[unsafe(naked)]
+pub unsafe extern "C" fn exception_with_code_stub<K: Kernel, const VECTOR: u8>() {
+    naked_asm!(
+        "push rdi",
+        "mov edi, {vector}",
+        "jmp {common}",
+        vector = const VECTOR,
+        common = sym exception_entry::<K>,
+    )
+}
+
+#[unsafe(naked)]
+unsafe extern "C" fn exception_entry<K: Kernel>() {
+    naked_asm!(
+        push_after_rdi!(),
+        "test byte ptr [rsp + {cs}], 3",
+        "jz 2f",
+        "swapgs",
+        "2:",
+        "cld",
+        smap_site!("clac"),
+        "mov esi, edi",
+        "mov rdi, rsp",
+        "sub rsp, 8",
+        "call {handler}",
+        "add rsp, 8",
+        "jmp native_return_from_trap",
+        cs = const offset_of!(TrapFrame, cs),
+        handler = sym handlers::exception::<K>,
+    )
+}
+
+/// NMI and #MC.
+#[unsafe(naked)]
+pub unsafe extern "C" fn stacked_exception_stub<K: Kernel, const VECTOR: u8>() {
+    naked_asm!(
+        "push 0",
+        "push rdi",
+        "mov edi, {vector}",
+        "jmp {common}",
+        vector = const VECTOR,
+        common = sym stacked_exception_entry::<K>,
+    )
+}
+
+/// #DF.
+#[unsafe(naked)]
+pub unsafe extern "C" fn stacked_exception_with_code_stub<K: Kernel, const VECTOR: u8>() {
+    naked_asm!(
+        "push rdi",
+        "mov edi, {vector}",
+        "jmp {common}",
+        vector = const VECTOR,
+        common = sym stacked_exception_entry::<K>,
+    )
+}
+
+/// On a stack of its own, above whose frame lies the address of this CPU's private data.
+#[unsafe(naked)]
+unsafe extern "C" fn stacked_exception_entry<K: Kernel>() {
+    naked_asm!(
+        push_after_rdi!(),
+        "cld",
+        smap_site!("clac"),
+        "mov ecx, 0xc0000101", // IA32_GS_BASE
+        "rdmsr",
+        "shl rdx, 32",
+        "lea rbx, [rdx + rax]",
+        "mov rax, [rsp + {frame_bytes}]",
+        "mov rdx, rax",
+        "shr rdx, 32",
+        "wrmsr",
+        "mov esi, edi",
+        "mov rdi, rsp",
+        "sub rsp, 8",
+        "call {handler}",
+        "add rsp, 8",
+        "mov ecx, 0xc0000101",
+        "mov rax, rbx",
+        "mov rdx, rbx",
+        "shr rdx, 32",
+        "wrmsr",
+        pop_registers!(),
+        "add rsp, 8",
+        "iretq",
+        frame_bytes = const size_of::<TrapFrame>(),
+        handler = sym handlers::exception::<K>,
+    )
+}
+
+/// [`platform::Cpu::enter_user`]: the frame may lie anywhere, also on the stack that is abandoned. Of the words pushed
+/// there only those that were read already are overwritten, for a frame ends at the stack's top at the highest.
+#[unsafe(naked)]
+pub unsafe extern "C" fn enter_user(frame: *const TrapFrame) -> ! {
+    naked_asm!(
+        "mov rax, [rdi + {rip}]",
+        "mov rcx, [rdi + {rflags}]",
+        "mov rdx, [rdi + {rsp}]",
+        "mov rsp, gs:[{system_call_stack}]",
+        "push {user_data}",
+        "push rdx",
+        "push rcx",
+        "push {user_code}",
+        "push rax",
+        "mov r15, [rdi]",
+        "mov r14, [rdi + 0x08]",
+        "mov r13, [rdi + 0x10]",
+        "mov r12, [rdi + 0x18]",
+        "mov rbp, [rdi + 0x20]",
+        "mov rbx, [rdi + 0x28]",
+        "mov r11, [rdi + 0x30]",
+        "mov r10, [rdi + 0x38]",
+        "mov r9, [rdi + 0x40]",
+        "mov r8, [rdi + 0x48]",
+        "mov rax, [rdi + 0x50]",
+        "mov rcx, [rdi + 0x58]",
+        "mov rdx, [rdi + 0x60]",
+        "mov rsi, [rdi + 0x68]",
+        "mov rdi, [rdi + 0x70]",
+        "swapgs",
+        "jmp native_iretq_user",
+        rip = const offset_of!(TrapFrame, rip),
+        rflags = const offset_of!(TrapFrame, rflags),
+        rsp = const offset_of!(TrapFrame, rsp),
+        system_call_stack = const offset(Word::SystemCallStack),
+        user_data = const TrapFrame::USER_DATA,
+        user_code = const TrapFrame::USER_CODE,
+    )
+}
+
+const _: () = {
+    assert!(offset_of!(TrapFrame, rdi) == 0x70 && offset_of!(TrapFrame, orig_rax) == 0x78);
+    assert!(size_of::<TrapFrame>() == 168 && offset_of!(TrapFrame, rip) == 0x80);
+    assert!(offset_of!(CpuLocal, kernel_stack) == 8);
+};

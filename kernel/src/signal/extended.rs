@@ -1,0 +1,253 @@
+//! Floating-point and vector registers in signal frames.
+//!
+//! The frame holds the platform's save area as `xsave` writes it (its standard form) or, on machines without it, as
+//! `fxsave` does. With `xsave`, words that the processor leaves to software say so, and a second mark follows the area
+//! (Linux arch/x86/include/uapi/asm/sigcontext.h, `struct _fpx_sw_bytes`).
+
+use alloc::vec::Vec;
+use core::arch::asm;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::errno::{Errno, KResult};
+use crate::hook::cpu;
+use crate::mm::UserAddr;
+use crate::process::current;
+
+/// Bytes of the area that `fxsave` writes, and that `xsave` begins with.
+const LEGACY_BYTES: usize = 512;
+/// Bytes of the header that follows with `xsave`.
+const HEADER_BYTES: usize = 64;
+/// Where in the legacy area the software's words are.
+const SOFTWARE_WORDS: usize = 464;
+/// Where the header says which components are not in their initial state.
+const XSTATE_BV: usize = LEGACY_BYTES;
+/// `FP_XSTATE_MAGIC1`.
+const MAGIC1: u32 = 0x4650_5853;
+/// `FP_XSTATE_MAGIC2`, behind the area.
+const MAGIC2: u32 = 0x4650_5845;
+/// Components of the legacy area: x87 and SSE.
+const LEGACY_COMPONENTS: u64 = 0b11;
+/// Initial x87 control word.
+const INITIAL_FCW: u16 = 0x37f;
+
+/// Whether the platform saves with `xsave`.
+pub(super) fn uses_xsave() -> bool {
+    cpu::extended_state_bytes() > LEGACY_BYTES
+}
+
+/// Bytes a frame needs for the registers.
+pub(super) fn frame_bytes() -> usize {
+    let bytes = cpu::extended_state_bytes();
+    if bytes > LEGACY_BYTES { bytes + size_of::<u32>() } else { bytes }
+}
+
+/// Components that are enabled (XCR0).
+fn components() -> u64 {
+    static KNOWN: AtomicU64 = AtomicU64::new(0);
+    match KNOWN.load(Ordering::Relaxed) {
+        0 => {
+            let (low, high): (u32, u32);
+            // SAFETY: `xgetbv` is an unprivileged instruction; the platform uses `xsave`, so it has been enabled.
+            unsafe { asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack)) };
+            let found = u64::from(high) << 32 | u64::from(low);
+            KNOWN.store(found, Ordering::Relaxed);
+            found
+        }
+        known => known,
+    }
+}
+
+/// Writes the running task's registers to `to`, which is 64-byte aligned.
+pub(super) fn save_to(to: UserAddr) -> KResult<()> {
+    let area = current().extended_state();
+    let bytes = cpu::extended_state_bytes();
+    cpu::irq_disable();
+    // SAFETY: the task's own area, of the size the platform asked for; the CPU holds the running task's registers.
+    unsafe { cpu::save_extended(area) };
+    cpu::irq_enable();
+    // SAFETY: the area is initialized for all of its bytes. Should the copy wait for memory, the scheduler saves the
+    // same registers there once more, which changes nothing.
+    let saved = unsafe { core::slice::from_raw_parts(area.0.as_ptr::<u8>(), bytes) };
+    if !uses_xsave() {
+        return to.write_bytes(saved);
+    }
+    let mut head = [0; LEGACY_BYTES + HEADER_BYTES];
+    head.copy_from_slice(&saved[..LEGACY_BYTES + HEADER_BYTES]);
+    describe(&mut head, bytes, components());
+    to.write_bytes(&head)?;
+    to.offset(head.len() as u64).write_bytes(&saved[head.len()..])?;
+    to.offset(bytes as u64).write(&MAGIC2)
+}
+
+/// Completes the head of a saved area for a program's eyes: it may change the legacy registers without knowing of the
+/// header, so they are always there and marked as such.
+fn describe(head: &mut [u8; LEGACY_BYTES + HEADER_BYTES], bytes: usize, components: u64) {
+    let present = word(head, XSTATE_BV);
+    if present & 1 == 0 {
+        // MXCSR and its mask, at 24 to 32, belong to SSE and are always valid.
+        head[..24].fill(0);
+        head[32..160].fill(0);
+        head[..2].copy_from_slice(&INITIAL_FCW.to_le_bytes());
+    }
+    if present & 2 == 0 {
+        head[160..416].fill(0);
+    }
+    head[XSTATE_BV..XSTATE_BV + 8].copy_from_slice(&(present | LEGACY_COMPONENTS).to_le_bytes());
+    let software = &mut head[SOFTWARE_WORDS..LEGACY_BYTES];
+    software.fill(0);
+    software[..4].copy_from_slice(&MAGIC1.to_le_bytes());
+    software[4..8].copy_from_slice(&((bytes + size_of::<u32>()) as u32).to_le_bytes());
+    software[8..16].copy_from_slice(&components.to_le_bytes());
+    software[16..20].copy_from_slice(&(bytes as u32).to_le_bytes());
+}
+
+/// Gives the running task the registers a new program starts with.
+pub(super) fn start_afresh() {
+    let area = current().extended_state();
+    cpu::irq_disable();
+    // SAFETY: the task's own area, of the size the platform asked for.
+    unsafe {
+        cpu::init_extended(area);
+        cpu::restore_extended(area);
+    }
+    cpu::irq_enable();
+}
+
+/// Loads the running task's registers from a signal frame's state at `from`; null stands for the initial state.
+pub(super) fn restore_from(from: UserAddr) -> KResult<()> {
+    if from.is_null() {
+        start_afresh();
+        return Ok(());
+    }
+    let bytes = cpu::extended_state_bytes();
+    let alignment = if uses_xsave() { 64 } else { 16 };
+    if from.0 % alignment != 0 {
+        return Err(Errno::EFAULT);
+    }
+    let mut state = Vec::new();
+    state.try_reserve_exact(bytes).map_err(|_| Errno::ENOMEM)?;
+    state.resize(bytes, 0);
+    from.read_bytes(&mut state[..LEGACY_BYTES])?;
+    if uses_xsave() {
+        match wanted_components(&state[..LEGACY_BYTES], bytes, components()) {
+            Some((wanted, user_bytes)) if from.offset(user_bytes as u64).read::<u32>()? == MAGIC2 => {
+                from.offset(LEGACY_BYTES as u64).read_bytes(&mut state[LEGACY_BYTES..user_bytes])?;
+                check_header(&mut state[LEGACY_BYTES..LEGACY_BYTES + HEADER_BYTES], wanted, components())?;
+            }
+            // Without the marks there is only the legacy part.
+            _ => state[XSTATE_BV..XSTATE_BV + 8].copy_from_slice(&LEGACY_COMPONENTS.to_le_bytes()),
+        }
+        state[SOFTWARE_WORDS..LEGACY_BYTES].fill(0);
+    }
+    load(&state)
+}
+
+/// Which components a frame asks to restore, and how long its area is; none if the marks are not as the kernel left
+/// them.
+fn wanted_components(legacy: &[u8], bytes: usize, components: u64) -> Option<(u64, usize)> {
+    let half = |at: usize| u32::from_le_bytes([legacy[at], legacy[at + 1], legacy[at + 2], legacy[at + 3]]);
+    let user_bytes = half(SOFTWARE_WORDS + 16) as usize;
+    let marked = half(SOFTWARE_WORDS) == MAGIC1
+        && user_bytes >= LEGACY_BYTES + HEADER_BYTES
+        && user_bytes <= bytes
+        && half(SOFTWARE_WORDS + 4) as usize >= user_bytes;
+    marked.then(|| (word(legacy, SOFTWARE_WORDS + 8) & components, user_bytes))
+}
+
+/// Refuses a header the processor would refuse, and drops the components that are not wanted.
+fn check_header(header: &mut [u8], wanted: u64, components: u64) -> KResult<()> {
+    let present = word(header, 0);
+    if present & !components != 0 || header[8..].iter().any(|&byte| byte != 0) {
+        return Err(Errno::EFAULT);
+    }
+    header[..8].copy_from_slice(&(present & wanted).to_le_bytes());
+    Ok(())
+}
+
+fn load(state: &[u8]) -> KResult<()> {
+    let area = current().extended_state();
+    cpu::irq_disable();
+    // SAFETY: the task's own area, of the size the platform asked for, which is also that of `state`; with interrupts
+    // disabled the scheduler does not use it.
+    let accepted = unsafe {
+        core::ptr::copy_nonoverlapping(state.as_ptr(), area.0.as_mut_ptr::<u8>(), state.len());
+        cpu::restore_extended(area)
+    };
+    cpu::irq_enable();
+    if accepted { Ok(()) } else { Err(Errno::EFAULT) }
+}
+
+/// Control and status of the running task's x87 and SSE units: the exceptions raised and not masked.
+pub(super) fn raised_exceptions() -> RaisedExceptions {
+    let area = current().extended_state();
+    cpu::irq_disable();
+    // SAFETY: as in `save_to`.
+    unsafe { cpu::save_extended(area) };
+    cpu::irq_enable();
+    // SAFETY: the legacy area is there on every platform.
+    let legacy = unsafe { core::slice::from_raw_parts(area.0.as_ptr::<u8>(), LEGACY_BYTES) };
+    let control = u16::from_le_bytes([legacy[0], legacy[1]]);
+    let status = u16::from_le_bytes([legacy[2], legacy[3]]);
+    let mxcsr = u32::from_le_bytes([legacy[24], legacy[25], legacy[26], legacy[27]]);
+    RaisedExceptions { x87: u32::from(status & !control) & 0x3f, sse: mxcsr & !(mxcsr >> 7) & 0x3f }
+}
+
+/// Exceptions raised and not masked, as bits: invalid, denormal, zero divide, overflow, underflow, precision.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct RaisedExceptions {
+    /// Of the x87 unit.
+    pub x87: u32,
+    /// Of the SSE unit.
+    pub sse: u32,
+}
+
+fn word(bytes: &[u8], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYTES: usize = 832;
+
+    #[test]
+    fn a_described_area_asks_for_what_it_holds() {
+        let mut head = [0xaa; LEGACY_BYTES + HEADER_BYTES];
+        head[XSTATE_BV..].fill(0);
+        head[XSTATE_BV] = 4;
+        describe(&mut head, BYTES, 7);
+        assert_eq!(word(&head, XSTATE_BV), 7);
+        assert_eq!(&head[..2], &INITIAL_FCW.to_le_bytes());
+        assert_eq!(&head[24..32], &[0xaa; 8], "MXCSR is valid whatever the header says");
+        assert!(head[160..416].iter().all(|&byte| byte == 0));
+        assert_eq!(wanted_components(&head[..LEGACY_BYTES], BYTES, 7), Some((7, BYTES)));
+        assert!(check_header(&mut head[LEGACY_BYTES..], 7, 7).is_ok());
+    }
+
+    #[test]
+    fn broken_marks_leave_the_legacy_part_only() {
+        let mut head = [0; LEGACY_BYTES + HEADER_BYTES];
+        describe(&mut head, BYTES, 7);
+        for (at, value) in [(0, 1_u32), (16, 100), (16, 4096), (4, 100)] {
+            let mut broken = head;
+            broken[SOFTWARE_WORDS + at..SOFTWARE_WORDS + at + 4].copy_from_slice(&value.to_le_bytes());
+            assert_eq!(wanted_components(&broken[..LEGACY_BYTES], BYTES, 7), None, "word {at} = {value}");
+        }
+    }
+
+    #[test]
+    fn headers_the_processor_refuses_are_refused() {
+        let mut header = [0; HEADER_BYTES];
+        header[0] = 8;
+        assert!(check_header(&mut header, 7, 7).is_err(), "a component that is not enabled");
+        header[0] = 7;
+        header[8] = 1;
+        assert!(check_header(&mut header, 7, 7).is_err(), "the compacted form");
+        header[8] = 0;
+        assert!(check_header(&mut header, 3, 7).is_ok());
+        assert_eq!(word(&header, 0), 3, "what is not asked for is left at its initial state");
+    }
+}

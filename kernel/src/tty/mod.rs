@@ -1,0 +1,59 @@
+//! Terminals: the console, pseudo-terminals, and job control.
+//!
+//! [`discipline`] is what typing and printing mean, and knows nothing else; a [`Tty`] adds waiting, an owner and a far
+//! end to it; the device files stand on that.
+
+mod console;
+mod discipline;
+mod input;
+mod ioctl;
+mod job;
+mod output;
+mod pty;
+mod slave;
+mod terminal;
+mod termios;
+
+#[cfg(test)]
+mod tests;
+
+pub use job::{leave, on_process_exit};
+pub use terminal::Tty;
+
+use alloc::sync::Arc;
+
+use crate::errno::{Errno, KResult};
+use crate::fs::device::{DeviceNumber, FileOps};
+use crate::process::{Pid, Process, Task};
+
+/// Makes the terminals' devices known and lets console input in. At boot, once tasks can be made.
+pub fn init() {
+    pty::register();
+    if let Err(error) = console::init() {
+        log::error!("the console takes no input: {error}");
+    }
+}
+
+/// Opens the controlling terminal of `task`'s process (`/dev/tty`).
+///
+/// # Errors
+/// ENXIO if there is none.
+pub fn controlling(task: &Task) -> KResult<Arc<dyn FileOps>> {
+    let tty = task.process.terminal.lock().clone().ok_or(Errno::ENXIO)?;
+    Ok(Arc::new(slave::SlaveFile::open(&tty, false)?))
+}
+
+/// Makes the console the controlling terminal of the running process, which leads a session: what a login program
+/// would do, for a system whose first program is a shell.
+///
+/// # Errors
+/// EPERM if it leads none or has a terminal, or if another session has the console.
+pub fn control_by_console() -> KResult<()> {
+    console::tty()?.become_controlling(false)
+}
+
+/// What `/proc/PID/stat` tells of a process's controlling terminal: its device, and its foreground group.
+pub fn of_process(process: &Process) -> Option<(DeviceNumber, Pid)> {
+    let tty = process.terminal.lock().clone()?;
+    Some((tty.number, tty.foreground()))
+}
