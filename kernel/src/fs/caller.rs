@@ -40,8 +40,8 @@ impl Caller {
     /// Of the running task.
     #[inline]
     pub fn current() -> Self {
-        let process = &current().process;
-        Self { context: process.fs(), who: process.credentials() }
+        let task = current();
+        Self { context: task.process.fs(), who: task.process.credentials() }
     }
 
     /// Walks with them.

@@ -135,7 +135,9 @@ impl CpioStream {
                     self.data_left -= used as u32;
                     self.data_done += used as u64;
                     if self.header.has_checksum {
-                        self.sum = rest[..used].iter().fold(self.sum, |sum, &byte| sum.wrapping_add(u32::from(byte)));
+                        self.sum = rest[..used]
+                            .iter()
+                            .fold(self.sum, |sum, &byte| sum.wrapping_add(u32::from(byte)));
                     }
                     if self.data_left == 0 {
                         self.check_sum(used).map_err(Unpacking::Archive)?;
@@ -214,7 +216,9 @@ impl CpioStream {
                 return Err(CpioError::BadMagic { offset, found: magic });
             }
         };
-        for (index, (field, digits)) in self.header.fields.iter_mut().zip(bytes[6..].chunks_exact(8)).enumerate() {
+        for (index, (field, digits)) in
+            self.header.fields.iter_mut().zip(bytes[6..].chunks_exact(8)).enumerate()
+        {
             let digit = |value: u32, &digit: &u8| Some(value << 4 | char::from(digit).to_digit(16)?);
             let value = digits.iter().try_fold(0, digit);
             *field = value.ok_or(CpioError::BadHex { offset: offset + 6 + 8 * index })?;
@@ -270,7 +274,10 @@ impl CpioStream {
     /// All data of an entry have come, the last `used` of them just now.
     fn check_sum(&self, used: usize) -> Result<(), CpioError> {
         let expected = self.header.fields[12];
-        if !self.header.has_checksum || self.header.mode() & mode::TYPE != mode::REGULAR || self.sum == expected {
+        if !self.header.has_checksum
+            || self.header.mode() & mode::TYPE != mode::REGULAR
+            || self.sum == expected
+        {
             return Ok(());
         }
         let offset = self.offset + used - self.data_done as usize;

@@ -126,7 +126,9 @@ pub fn unpack(image: &'static [u8]) -> Result<Unpacked, InitramfsError> {
 fn unpack_plain(reader: &mut CpioReader<'static>, populator: &mut Populator) -> Result<(), InitramfsError> {
     for entry in reader {
         let entry = entry.map_err(InitramfsError::Archive)?;
-        populator.add(&entry, Source::Image(entry.data)).map_err(|error| InitramfsError::Entry(Box::new(error)))?;
+        populator
+            .add(&entry, Source::Image(entry.data))
+            .map_err(|error| InitramfsError::Entry(Box::new(error)))?;
     }
     Ok(())
 }

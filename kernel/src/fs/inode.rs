@@ -164,7 +164,12 @@ impl Inode {
     }
 
     /// A file with a number of the caller's choice, not counted as one the file system keeps.
-    pub fn uncounted(superblock: &Arc<Superblock>, number: u64, kind: InodeKind, with: NewInode) -> Arc<Self> {
+    pub fn uncounted(
+        superblock: &Arc<Superblock>,
+        number: u64,
+        kind: InodeKind,
+        with: NewInode,
+    ) -> Arc<Self> {
         // Taken back when it is dropped.
         let _ = superblock.charge_inode();
         Arc::new(Self::build(superblock.clone(), number, kind, with))
@@ -300,7 +305,9 @@ impl Inode {
     #[inline]
     pub fn touch_accessed(&self) {
         let accessed = self.accessed.load(Ordering::Relaxed);
-        if accessed <= self.modified.load(Ordering::Relaxed) || accessed <= self.changed.load(Ordering::Relaxed) {
+        if accessed <= self.modified.load(Ordering::Relaxed)
+            || accessed <= self.changed.load(Ordering::Relaxed)
+        {
             self.accessed.store(now(), Ordering::Relaxed);
         }
     }

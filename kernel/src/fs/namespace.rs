@@ -307,12 +307,13 @@ impl Sides<'_> {
         mut to: Option<&mut Entries>,
         exchange: bool,
     ) -> KResult<[Option<super::dentry::Link>; 2]> {
-        let leads_to = |entries: &Entries, name: &[u8], dentry: Option<&Arc<Dentry>>| {
-            match (entries.names.get(name), dentry) {
-                (None, None) => true,
-                (Some(found), Some(dentry)) => Arc::ptr_eq(found, dentry),
-                _ => false,
-            }
+        let leads_to = |entries: &Entries, name: &[u8], dentry: Option<&Arc<Dentry>>| match (
+            entries.names.get(name),
+            dentry,
+        ) {
+            (None, None) => true,
+            (Some(found), Some(dentry)) => Arc::ptr_eq(found, dentry),
+            _ => false,
         };
         let old_key = Name::new(self.old.name)?;
         let new_key = Name::new(self.new.name)?;
@@ -389,7 +390,3 @@ impl Sides<'_> {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "namespace_tests.rs"]
-mod tests;

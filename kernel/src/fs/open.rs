@@ -70,7 +70,12 @@ impl OpenRequest {
 ///
 /// # Errors
 /// Those of `open(2)`.
-pub fn open(caller: &Caller, start: Option<&Path>, path: &[u8], request: OpenRequest) -> KResult<Arc<OpenFile>> {
+pub fn open(
+    caller: &Caller,
+    start: Option<&Path>,
+    path: &[u8],
+    request: OpenRequest,
+) -> KResult<Arc<OpenFile>> {
     let mut walker = caller.walker();
     let end = if request.has(O_NOFOLLOW) { Final::Stay } else { Final::Follow };
     if request.flags & O_TMPFILE == O_TMPFILE {
@@ -157,7 +162,12 @@ fn open_unnamed(caller: &Caller, directory: &Path, request: OpenRequest) -> KRes
 ///
 /// # Errors
 /// Those of `open(2)`.
-pub fn open_place(place: Path, request: OpenRequest, who: &Credentials, created: bool) -> KResult<Arc<OpenFile>> {
+pub fn open_place(
+    place: Path,
+    request: OpenRequest,
+    who: &Credentials,
+    created: bool,
+) -> KResult<Arc<OpenFile>> {
     let inode = place.inode();
     let kept = request.flags & !NOT_KEPT;
     if request.has(O_DIRECTORY) && !inode.is_directory() {

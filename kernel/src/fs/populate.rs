@@ -122,12 +122,15 @@ impl Populator {
         if entry.nlink > 1 && !is_directory {
             if let Some(first) = self.linked.get(&id) {
                 namespace::link(first, &directory, &name, &self.who)?;
-                return Ok(Some(first.inode().clone()).filter(|inode| matches!(inode.kind, InodeKind::Regular(_))));
+                return Ok(
+                    Some(first.inode().clone()).filter(|inode| matches!(inode.kind, InodeKind::Regular(_)))
+                );
             }
         }
         let superblock = &directory.inode().superblock;
         let with = NewInode { mode: entry.mode, uid: Uid(entry.uid), gid: Gid(entry.gid) };
-        let dentry = namespace::create(&directory, &name, &self.who, || Inode::new(superblock, kind(entry)?, with))?;
+        let dentry =
+            namespace::create(&directory, &name, &self.who, || Inode::new(superblock, kind(entry)?, with))?;
         set_time(&dentry.inode, entry);
         let inode = dentry.inode.clone();
         if entry.nlink > 1 && !is_directory {

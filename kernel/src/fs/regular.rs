@@ -97,7 +97,10 @@ impl Regular {
         if self.seals() & seal::SEAL != 0 {
             return Err(Errno::EPERM);
         }
-        if seals & seal::WRITE != 0 && self.seals() & seal::WRITE == 0 && self.mapped_writable.load(Ordering::Relaxed) {
+        if seals & seal::WRITE != 0
+            && self.seals() & seal::WRITE == 0
+            && self.mapped_writable.load(Ordering::Relaxed)
+        {
             return Err(Errno::EBUSY);
         }
         self.seals.fetch_or(seals, Ordering::AcqRel);
@@ -301,7 +304,13 @@ impl Regular {
     }
 
     /// Makes `offset..offset + length` pages of its own, without changing what is read there (`fallocate(2)`).
-    pub fn allocate(&self, superblock: &Superblock, offset: u64, length: u64, keep_size: bool) -> KResult<()> {
+    pub fn allocate(
+        &self,
+        superblock: &Superblock,
+        offset: u64,
+        length: u64,
+        keep_size: bool,
+    ) -> KResult<()> {
         let end = offset.checked_add(length).filter(|&end| end <= MAX_FILE_SIZE).ok_or(Errno::EFBIG)?;
         let _writer = self.writer.lock();
         if end > self.size() && self.seals() & seal::GROW != 0 {
@@ -319,7 +328,13 @@ impl Regular {
     }
 
     /// Makes a hole of `offset..offset + length` (`FALLOC_FL_PUNCH_HOLE`); `cut` as in [`Self::set_size`], with the pages.
-    pub fn punch(&self, superblock: &Superblock, offset: u64, length: u64, cut: impl FnOnce(u64, u64)) -> KResult<()> {
+    pub fn punch(
+        &self,
+        superblock: &Superblock,
+        offset: u64,
+        length: u64,
+        cut: impl FnOnce(u64, u64),
+    ) -> KResult<()> {
         let _writer = self.writer.lock();
         if self.seals() & (seal::WRITE | seal::FUTURE_WRITE) != 0 {
             return Err(Errno::EPERM);

@@ -141,7 +141,8 @@ fn make_device(
 ) -> KResult<()> {
     let with = NewInode { mode: mode::CHARACTER | permissions, uid: Uid(0), gid };
     let superblock = &parent.mount.superblock;
-    namespace::create(parent, name, who, || Inode::new(superblock, InodeKind::Character(number), with)).map(drop)
+    namespace::create(parent, name, who, || Inode::new(superblock, InodeKind::Character(number), with))
+        .map(drop)
 }
 
 fn make_link(parent: &Path, name: &[u8], target: &[u8], who: &Credentials) -> KResult<()> {
@@ -178,16 +179,18 @@ fn decimal(number: u32, buffer: &mut [u8; 10]) -> &[u8] {
     }
 }
 
-/// Makes `/dev/pts/N` for a new pseudo terminal.
-///
-/// # Errors
-/// EEXIST, ENOMEM.
-pub fn add_pty(index: u32, uid: Uid, permissions: u32) -> KResult<()> {
+/// Makes `/dev/pts/N` for a new pseudo terminal. If it cannot be made, the terminal is not found there.
+pub fn add_pty(index: u32, uid: Uid, gid: Gid, permissions: u32) {
+    let with = NewInode { mode: mode::CHARACTER | permissions, uid, gid };
+    if let Err(error) = make_pty(index, with) {
+        log::warn!("/dev/pts/{index} cannot be made: {error}");
+    }
+}
+
+fn make_pty(index: u32, with: NewInode) -> KResult<()> {
     let directory = terminals_directory();
-    let superblock = &directory.inode.superblock;
-    let with = NewInode { mode: mode::CHARACTER | permissions, uid, gid: TTY_GROUP };
-    let number = DeviceNumber::new(136 + (index >> 8), index & 0xff);
-    let inode = Inode::new(superblock, InodeKind::Character(number), with)?;
+    let inode =
+        Inode::new(&directory.inode.superblock, InodeKind::Character(DeviceNumber::new(136, index)), with)?;
     let mut buffer = [0; 10];
     let name = super::name::Name::new(decimal(index, &mut buffer))?;
     let dentry = Dentry::new(directory, name.clone(), inode);

@@ -51,7 +51,9 @@ fn check_mount(file: &OpenFile) -> KResult<()> {
 /// Says whether anything about the file can be changed: not if the kernel makes it up.
 fn check_changeable(inode: &Inode) -> KResult<()> {
     match inode.kind {
-        InodeKind::Dynamic(_) | InodeKind::DynamicDirectory(_) | InodeKind::DynamicLink(_) => Err(Errno::EPERM),
+        InodeKind::Dynamic(_) | InodeKind::DynamicDirectory(_) | InodeKind::DynamicLink(_) => {
+            Err(Errno::EPERM)
+        }
         _ => Ok(()),
     }
 }
@@ -291,7 +293,9 @@ const FALLOC_ZERO_RANGE: u32 = 0x10;
 pub fn fallocate(call: &mut Call<'_>) -> SysResult {
     let (how, offset, length) = (call.uint(1), call.long(2), call.long(3));
     let file = open_file(Fd(call.int(0)))?;
-    let (Ok(offset), Ok(length)) = (u64::try_from(offset), u64::try_from(length)) else { return Err(Errno::EINVAL) };
+    let (Ok(offset), Ok(length)) = (u64::try_from(offset), u64::try_from(length)) else {
+        return Err(Errno::EINVAL);
+    };
     if length == 0 {
         return Err(Errno::EINVAL);
     }

@@ -36,7 +36,8 @@ pub fn dup3(call: &mut Call<'_>) -> SysResult {
 fn replace(old: Fd, new: Fd, on_exec: OnExec) -> SysResult {
     let limit = file_limit();
     let (gone, owner) = {
-        let files = current().process.files.lock();
+        let task = current();
+        let files = task.process.files.lock();
         let file = files.get(old)?;
         (files.replace(new, file, on_exec, limit)?, files.lock_owner())
     };
@@ -102,7 +103,8 @@ pub fn fcntl(call: &mut Call<'_>) -> SysResult {
         F_GETPIPE_SZ => Ok(file.pipe().ok_or(Errno::EBADF)?.capacity() as u64),
         F_ADD_SEALS => {
             let seals = argument as u32;
-            let known = seal::SEAL | seal::SHRINK | seal::GROW | seal::WRITE | seal::FUTURE_WRITE | seal::EXEC;
+            let known =
+                seal::SEAL | seal::SHRINK | seal::GROW | seal::WRITE | seal::FUTURE_WRITE | seal::EXEC;
             let regular = file.regular().ok_or(Errno::EINVAL)?;
             file.check_writable().map_err(|_| Errno::EPERM)?;
             if seals & !known != 0 {

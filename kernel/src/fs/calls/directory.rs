@@ -125,7 +125,9 @@ fn touch(file: &OpenFile) {
 
 fn collect(place: &Path, from: u64, collector: &mut Collector) -> KResult<()> {
     let inode = place.inode();
-    if from == 0 && !collector.add(&Listed { name: b".", inode: inode.number, mode: mode::DIRECTORY, next: 1 }) {
+    if from == 0
+        && !collector.add(&Listed { name: b".", inode: inode.number, mode: mode::DIRECTORY, next: 1 })
+    {
         return Ok(());
     }
     if from <= 1 {
@@ -152,7 +154,9 @@ fn collect(place: &Path, from: u64, collector: &mut Collector) -> KResult<()> {
             }
             Ok(())
         }
-        InodeKind::DynamicDirectory(directory) => directory.list(from.max(2), &mut |entry| collector.add(entry)),
+        InodeKind::DynamicDirectory(directory) => {
+            directory.list(from.max(2), &mut |entry| collector.add(entry))
+        }
         _ => Err(Errno::ENOTDIR),
     }
 }

@@ -93,13 +93,10 @@ fn range(file: &Arc<OpenFile>, argument: &FlockArgument, of_file: bool) -> KResu
         }
     };
     let task = current();
-    let owner = if of_file {
-        LockOwner::of_file(file)
-    } else {
-        task.process.files.lock().lock_owner()
-    };
+    let owner = if of_file { LockOwner::of_file(file) } else { task.process.files.lock().lock_owner() };
     let pid = if of_file { Pid(-1) } else { task.process.pid };
-    let lock = Lock { sort: LockSort::Record, mode: mode.unwrap_or(LockMode::Shared), owner, pid, start, last };
+    let lock =
+        Lock { sort: LockSort::Record, mode: mode.unwrap_or(LockMode::Shared), owner, pid, start, last };
     Ok((lock, mode))
 }
 

@@ -207,7 +207,8 @@ pub fn pivot_root(call: &mut Call<'_>) -> SysResult {
         return Err(Errno::EINVAL);
     }
     mount::pivot(&root, &new, put_old)?;
-    for process in crate::process::tree::lock().processes() {
+    let processes = crate::process::tree::lock().processes();
+    for process in processes {
         let context = process.fs();
         if context.root().is(&root) {
             context.set_root(new.clone());

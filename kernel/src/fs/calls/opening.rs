@@ -68,7 +68,8 @@ pub fn close_range(call: &mut Call<'_>) -> SysResult {
     if flags & !(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC) != 0 || first > last {
         return Err(Errno::EINVAL);
     }
-    let process = &current().process;
+    let task = current();
+    let process = &task.process;
     if flags & CLOSE_RANGE_UNSHARE != 0 {
         let copy = process.files().fork()?;
         let old = core::mem::replace(&mut *process.files.lock(), copy);

@@ -86,9 +86,8 @@ pub fn pselect6(call: &mut Call<'_>) -> SysResult {
             signal::read_mask(UserAddr(mask), size as usize)?
         }
     };
-    let result = signal::with_temporary_mask(mask, || {
-        select_until(call, deadline).map_err(no_restart_after_handler)
-    });
+    let result =
+        signal::with_temporary_mask(mask, || select_until(call, deadline).map_err(no_restart_after_handler));
     leave_rest(timeout, deadline);
     result
 }

@@ -68,11 +68,11 @@ fn tell(inode: &Inode, to: UserAddr) -> SysResult {
 }
 
 pub fn stat(call: &mut Call<'_>) -> SysResult {
-    tell(&find(AT_FDCWD, call.user(0), 0)?, call.user(1))
+    tell(&*find(AT_FDCWD, call.user(0), 0)?, call.user(1))
 }
 
 pub fn lstat(call: &mut Call<'_>) -> SysResult {
-    tell(&find(AT_FDCWD, call.user(0), AT_SYMLINK_NOFOLLOW)?, call.user(1))
+    tell(&*find(AT_FDCWD, call.user(0), AT_SYMLINK_NOFOLLOW)?, call.user(1))
 }
 
 pub fn fstat(call: &mut Call<'_>) -> SysResult {
@@ -84,7 +84,7 @@ pub fn newfstatat(call: &mut Call<'_>) -> SysResult {
     if flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_NO_AUTOMOUNT) != 0 {
         return Err(Errno::EINVAL);
     }
-    tell(&find(call.int(0), call.user(1), flags)?, call.user(2))
+    tell(&*find(call.int(0), call.user(1), flags)?, call.user(2))
 }
 
 /// The file at a path, or with [`AT_EMPTY_PATH`] and an empty path the descriptor's own.
