@@ -38,5 +38,5 @@ pub fn text() -> &'static [u8] {
 
 /// The command line.
 pub fn command_line() -> CommandLine<'static> {
-    CommandLine::new(TEXT.get().map_or(&[], Vec::as_slice))
+    CommandLine::new(text())
 }

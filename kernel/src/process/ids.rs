@@ -43,7 +43,7 @@ pub fn last() -> Pid {
     Pid(PIDS.lock().next as i32 - 1)
 }
 
-/// How many processes and threads there have been.
+/// How many numbers were ever given out: threads and processes made since boot.
 pub fn made() -> u64 {
     PIDS.lock().made
 }
