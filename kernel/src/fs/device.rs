@@ -154,7 +154,10 @@ pub fn register_char(major: u32, minors: core::ops::Range<u32>, driver: Arc<dyn 
 /// ENXIO if there is none.
 pub fn char_driver(number: DeviceNumber) -> KResult<Arc<dyn CharDevice>> {
     let drivers = DRIVERS.read();
-    let found = drivers.iter().rev().find(|entry| entry.major == number.major && entry.minors.contains(&number.minor));
+    let found = drivers
+        .iter()
+        .rev()
+        .find(|entry| entry.major == number.major && entry.minors.contains(&number.minor));
     found.map(|entry| entry.driver.clone()).ok_or(Errno::ENXIO)
 }
 

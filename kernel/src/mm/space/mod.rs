@@ -3,6 +3,7 @@
 mod backing;
 mod change;
 mod fork;
+mod inspect;
 mod layout;
 mod provide;
 mod remap;
