@@ -70,9 +70,9 @@ pub(super) fn init() -> KResult<()> {
     if let Some(line) = line {
         irq::register(line, on_interrupt)?;
     }
-    let tid = Pid::allocate().ok_or(Errno::EAGAIN)?;
     let entry = if line.is_some() { serve_interrupts } else { serve_by_polling };
-    let task = Task::kernel(tid, boot::start::kernel_process(), "console", entry, 0)?;
+    // It has no number: nobody looks for it, and process 1 is to be the first that has one.
+    let task = Task::kernel(Pid(0), boot::start::kernel_process(), "console", entry, 0)?;
     sched::enqueue_new(&task);
     Ok(())
 }

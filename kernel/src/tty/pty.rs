@@ -48,9 +48,11 @@ impl Pty {
         self.output.lock().free()
     }
 
-    /// Keeps output for the master.
+    /// Keeps output for the master; the caller has the terminal's line locked and has seen to the room.
     pub fn emit(&self, bytes: &[u8]) {
-        // Echo and a writer may have been promised the same room; what does not fit is lost, as echo may be.
+        if bytes.is_empty() {
+            return;
+        }
         self.output.lock().write(bytes);
         self.master_events.wake_all();
     }
@@ -149,6 +151,11 @@ impl MasterFile {
             Far::Console => Err(Errno::EIO),
         }
     }
+
+    fn wait_for_input_room(&self, nonblocking: bool) -> KResult<()> {
+        let look = || (self.0.line.lock().room() > 0).then_some(());
+        if nonblocking { look().ok_or(Errno::EAGAIN) } else { Ok(self.0.input_room.wait(look)?) }
+    }
 }
 
 impl FileOps for MasterFile {
@@ -188,40 +195,20 @@ impl FileOps for MasterFile {
     fn write(&self, file: &OpenFile, from: &mut IoSrc<'_>) -> KResult<usize> {
         let mut bytes = [0; STEP];
         while from.remaining() > 0 {
-            let look = || match self.0.line.lock().room() {
-                0 => None,
-                room => Some(room),
-            };
-            let room = if from.moved() > 0 && file.is_nonblocking() {
-                match look() {
-                    Some(room) => room,
-                    None => break,
-                }
-            } else if file.is_nonblocking() {
-                look().ok_or(Errno::EAGAIN)?
-            } else {
-                match self.0.input_room.wait(look) {
-                    Ok(room) => room,
-                    Err(_) if from.moved() > 0 => break,
-                    Err(interrupted) => return Err(interrupted.into()),
-                }
-            };
-            // With lines, room for one byte means that any number will find a place or be dropped.
-            let by_lines = self.0.line.lock().is_canonical();
-            let count = if by_lines { STEP } else { room.min(STEP) }.min(from.remaining());
+            let count = from.remaining().min(STEP);
             let count = from.read(&mut bytes[..count])?;
             if count == 0 {
                 break;
             }
             let mut done = 0;
             while done < count {
-                let taken = self.0.receive(&bytes[done..count]);
-                done += taken;
-                if done < count && taken == 0 {
-                    // A finished line fills the buffer: somebody has to read it first.
-                    if self.0.input_room.wait(look).is_err() {
-                        return Ok(from.moved() - (count - done));
-                    }
+                done += self.0.receive(&bytes[done..count]);
+                if done < count
+                    && let Err(error) = self.wait_for_input_room(file.is_nonblocking())
+                {
+                    // What was read and not passed on does not count.
+                    let done = from.moved() - (count - done);
+                    return if done > 0 { Ok(done) } else { Err(error) };
                 }
             }
         }
