@@ -10,7 +10,7 @@ use crate::sync::IrqLock;
 use crate::time;
 
 /// Bytes of log kept for readers.
-const KEPT: usize = 32 * 1024;
+pub const KEPT: usize = 32 * 1024;
 
 /// The newest bytes of the log.
 pub struct History {
@@ -41,6 +41,11 @@ pub fn init() {
 /// Sets which messages the console shows: Linux levels below `level` (`loglevel=`; `quiet` is 4).
 pub fn set_console_level(level: u64) {
     CONSOLE_LEVEL.store(level, Ordering::Relaxed);
+}
+
+/// What [`set_console_level`] set last.
+pub fn console_level() -> u64 {
+    CONSOLE_LEVEL.load(Ordering::Relaxed)
 }
 
 /// Linux's number for a level.

@@ -39,6 +39,11 @@ struct Generator {
 
 static GENERATOR: SpinLock<Generator> = SpinLock::new(Generator::new());
 
+/// Seeds the generator. Once, after discovery.
+pub fn init() {
+    GENERATOR.lock().seed_if_due();
+}
+
 /// Fills `to` with bytes that nobody can predict. Context: a task.
 pub fn fill(to: &mut [u8]) {
     if to.len() <= POOL_BYTES {
@@ -120,7 +125,8 @@ fn from_jitter() -> Key {
     for sample in 0..JITTER_SAMPLES {
         let now = time::now().0;
         let word = &mut words[sample % 4];
-        *word = word.rotate_left(9).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ now ^ (now.wrapping_sub(last) << 32);
+        *word =
+            word.rotate_left(9).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ now ^ (now.wrapping_sub(last) << 32);
         last = now;
     }
     to_key(words)

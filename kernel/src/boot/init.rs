@@ -110,6 +110,7 @@ pub fn start() -> Result<(), InitError> {
         limits: Limits::initial(),
         exit_signal: 0,
     });
+    process.signals.protect();
     let sched = SchedState::new(Nice::default(), CpuSet::first(platform::MAX_CPUS));
     let task = Task::without_program(pid, process.clone(), sched, first_code, 0)?;
     task.set_name(b"init");
@@ -117,10 +118,7 @@ pub fn start() -> Result<(), InitError> {
     process.live_threads.store(1, Ordering::Relaxed);
     {
         let mut tree = tree::lock();
-        // It leads a session from the start, so that a shell in its place can have a terminal and control jobs.
-        let related = tree.of_mut(&process);
-        related.group = pid;
-        related.session = pid;
+        // As on Linux it belongs to group and session 0, so that it can lead a session of its own by `setsid(2)`.
         tree.add_process(&process);
         tree.add_task(&task);
     }
@@ -290,7 +288,10 @@ mod tests {
     #[test]
     fn a_file_may_hold_the_arguments() {
         let line = "init=/other monoguest.argv=/.argv -- more";
-        assert_eq!(want(line, Ok(b"/bin/sh\0-c\0a \"b\"\nc\0")), exactly("/bin/sh", &["/bin/sh", "-c", "a \"b\"\nc"]));
+        assert_eq!(
+            want(line, Ok(b"/bin/sh\0-c\0a \"b\"\nc\0")),
+            exactly("/bin/sh", &["/bin/sh", "-c", "a \"b\"\nc"])
+        );
         assert_eq!(want(line, Ok(b"/x\0\0\0")), exactly("/x", &["/x", "", ""]), "empty arguments count");
         assert_eq!(want(line, Ok(b"/x")), exactly("/x", &["/x"]));
         let failed = |error| Err(InitError::BadArguments { path: b"/.argv".to_vec(), error });

@@ -7,7 +7,7 @@ use platform::{CpuId, CpuSet, SecondaryStart};
 use crate::hook::{cpu, smp};
 use crate::mm::KernelStack;
 use crate::process::Task;
-use crate::{percpu, sched, time};
+use crate::{percpu, sched};
 
 /// Starts all of `cpus` but this one. One that does not start is left off.
 pub fn start_others(cpus: CpuSet) {
@@ -37,7 +37,6 @@ static STACK: AtomicU64 = AtomicU64::new(0);
 pub fn secondary_cpu(cpu: CpuId) -> ! {
     let stack = KernelStack::borrowed(platform::VirtAddr(STACK.load(Ordering::Acquire)));
     sched::install_idle_task(Task::idle(super::start::kernel_process(), stack));
-    time::init();
     percpu::set_online(cpu);
     cpu::irq_enable();
     sched::run_idle()

@@ -2,9 +2,9 @@
 
 use alloc::vec::Vec;
 
+use super::execute;
 use super::program::{AT_CURRENT_DIRECTORY, Program, Start, copy};
 use super::strings::{Budget, StringList};
-use super::execute;
 use crate::errno::{Errno, KResult};
 use crate::fs::{self, Fd, OnExec};
 use crate::mm::UserAddr;
@@ -60,7 +60,11 @@ fn run(
 }
 
 /// Copies arguments and environment of a new program.
-fn strings(arguments: UserAddr, environment: UserAddr, file_name: &[u8]) -> KResult<(StringList, StringList)> {
+fn strings(
+    arguments: UserAddr,
+    environment: UserAddr,
+    file_name: &[u8],
+) -> KResult<(StringList, StringList)> {
     let limit = current().process.limits.lock().get(Resource::Stack).soft;
     let mut budget = Budget::for_stack(limit);
     budget.take(file_name.len() + 1)?;

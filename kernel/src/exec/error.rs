@@ -71,7 +71,9 @@ impl fmt::Display for ExecError {
             Self::Interpreter { path, error } => {
                 write!(f, "is a script, but its interpreter {} cannot be run: {error}", path.escape_ascii())
             }
-            Self::TooManyScripts => f.write_str("is a script for a script for a script, and so on for too long"),
+            Self::TooManyScripts => {
+                f.write_str("is a script for a script for a script, and so on for too long")
+            }
             Self::Script(error) => error.fmt(f),
             Self::Elf(error) => error.fmt(f),
         }

@@ -8,7 +8,7 @@ use platform::{Access, PAGE_SIZE, Protection, VirtAddr};
 use super::auxiliary::machine_facts;
 use super::elf::{LoadPlan, Segment};
 use super::placement::{Placement, Shifts};
-use super::program::{Program, Start};
+use super::program::Start;
 use super::stack::{AuxiliaryValue, StackContent, StackImage, auxiliary_type as at};
 use crate::errno::{Errno, KResult};
 use crate::mm::space::{Backing, MIN_ADDRESS, MapIntent, MapPlace, MapRequest, MappedFile, ProgramRanges};
@@ -49,12 +49,17 @@ pub struct Identity<'a> {
     pub secure: bool,
 }
 
-/// Puts `program` into an address space of its own.
+/// Puts the program that `plan` finds in `file` into an address space of its own. `stack_limit` is in bytes.
 ///
 /// # Errors
-/// ENOMEM, EIO if the file cannot be read.
-pub fn load(program: &Program, start: &Start, identity: &Identity<'_>, stack_limit: u64) -> KResult<Loaded> {
-    let plan = &program.plan;
+/// ENOMEM, or why the file cannot be read.
+pub fn load(
+    plan: &LoadPlan,
+    file: Arc<dyn MappedFile>,
+    start: &Start,
+    identity: &Identity<'_>,
+    stack_limit: u64,
+) -> KResult<Loaded> {
     let Chance { shifts, bytes } = Chance::take();
     let mut auxiliary = auxiliary(plan, identity);
     let on_stack = content(start, &auxiliary, bytes).most_bytes();
@@ -62,15 +67,19 @@ pub fn load(program: &Program, start: &Start, identity: &Identity<'_>, stack_lim
     let place = Placement::choose(plan, bounds, stack_limit, on_stack, shifts)?;
 
     let space = AddressSpace::new()?;
-    let file = program.file.mapping();
     map_program(&space, plan, place.bias, &file)?;
     map_stack(&space, plan, &place)?;
     space.layout().map_top = VirtAddr(place.kernel_top);
-    let vdso = vdso::map(&space)?;
-
-    auxiliary[0].1 = AuxiliaryValue::Number(vdso.0);
     relocate(&mut auxiliary, plan, place.bias);
-    let image = content(start, &auxiliary, bytes).lay_out(place.stack_top)?;
+    let auxiliary = match vdso::map(&space) {
+        Ok(header) => {
+            auxiliary[VDSO_INDEX].1 = AuxiliaryValue::Number(header.0);
+            &auxiliary[VDSO_INDEX..]
+        }
+        // Programs do without it.
+        Err(_) => &auxiliary[VDSO_INDEX + 1..],
+    };
+    let image = content(start, auxiliary, bytes).lay_out(place.stack_top)?;
     fill_stack(&space, &image)?;
     let entry = plan.entry.wrapping_add(place.bias);
     // The first instruction is run for certain. If that cannot be, the program finds out by itself.
@@ -112,6 +121,8 @@ impl Chance {
 }
 
 const AUXILIARY_ENTRIES: usize = 20;
+/// The first may have to be left out.
+const VDSO_INDEX: usize = 0;
 /// Where [`relocate`] finds the entries that depend on where the program is.
 const PROGRAM_HEADERS_INDEX: usize = 5;
 const ENTRY_INDEX: usize = 10;
@@ -156,7 +167,11 @@ fn relocate(auxiliary: &mut [(u64, AuxiliaryValue); AUXILIARY_ENTRIES], plan: &L
     auxiliary[ENTRY_INDEX].1 = moved(plan.entry);
 }
 
-fn content<'a>(start: &'a Start, auxiliary: &'a [(u64, AuxiliaryValue)], random: [u8; 16]) -> StackContent<'a> {
+fn content<'a>(
+    start: &'a Start,
+    auxiliary: &'a [(u64, AuxiliaryValue)],
+    random: [u8; 16],
+) -> StackContent<'a> {
     StackContent {
         file_name: &start.file_name,
         arguments: &start.arguments,
@@ -266,9 +281,8 @@ fn ranges(plan: &LoadPlan, bias: u64, image: &StackImage) -> ProgramRanges {
     let moved = |address: u64| address.wrapping_add(bias);
     let file_end = |segment: &Segment| segment.vaddr + segment.file_size;
     let code = plan.segments.iter().filter(|segment| segment.protection.contains(Protection::EXECUTE));
-    let code = code.fold((u64::MAX, 0), |(start, end), segment| {
-        (start.min(segment.vaddr), end.max(file_end(segment)))
-    });
+    let code = code
+        .fold((u64::MAX, 0), |(start, end), segment| (start.min(segment.vaddr), end.max(file_end(segment))));
     let code = if code.1 == 0 { (0, 0) } else { (moved(code.0), moved(code.1)) };
     let data = plan.segments.last().map_or((0, 0), |last| (moved(last.vaddr), moved(file_end(last))));
     ProgramRanges {
@@ -280,3 +294,7 @@ fn ranges(plan: &LoadPlan, bias: u64, image: &StackImage) -> ProgramRanges {
         auxiliary: (image.auxiliary.start, image.auxiliary.end),
     }
 }
+
+#[cfg(test)]
+#[path = "load_tests.rs"]
+mod tests;

@@ -124,7 +124,9 @@ mod tests {
 
     #[test]
     fn without_shifts_addresses_are_always_the_same() {
-        let place = |plan: &LoadPlan| Placement::choose(plan, (BOTTOM, TOP), 8 << 20, 1000, Shifts::default()).unwrap();
+        let place = |plan: &LoadPlan| {
+            Placement::choose(plan, (BOTTOM, TOP), 8 << 20, 1000, Shifts::default()).unwrap()
+        };
         let fixed = place(&plan(0x40_0000, 0x1234, PAGE_SIZE, false));
         assert_eq!((fixed.bias, fixed.heap, fixed.kernel_top), (0, 0x40_2000, TOP));
         assert_eq!(fixed.stack_top - fixed.stack_bottom, 8 << 20);
@@ -150,7 +152,11 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let choose = |plan: &LoadPlan| Placement::choose(plan, (BOTTOM, TOP), 8 << 20, 0, Shifts::default());
-        assert_eq!(choose(&plan(TOP - 0x2000, 0x1000, PAGE_SIZE, false)), Err(Errno::ENOMEM), "the stack's place");
+        assert_eq!(
+            choose(&plan(TOP - 0x2000, 0x1000, PAGE_SIZE, false)),
+            Err(Errno::ENOMEM),
+            "the stack's place"
+        );
         assert_eq!(choose(&plan(0x1000, 0x1000, PAGE_SIZE, false)), Err(Errno::ENOMEM), "too low");
         assert_eq!(choose(&plan(0, TOP - 0x10_0000, PAGE_SIZE, true)), Err(Errno::ENOMEM));
         assert_eq!(choose(&plan(0, 0x1000, 1 << 63, true)), Err(Errno::ENOMEM), "no address is so aligned");
@@ -166,7 +172,7 @@ mod tests {
             needs_bias: bool,
             limit: u64,
             on_stack in 0u64..6 << 20,
-            (program, heap, mappings, stack): (u32, u32, u32, u32),
+            (program, heap, mappings, stack) in any::<(u32, u32, u32, u32)>(),
         ) {
             let plan = plan(start, size, 1 << alignment, needs_bias);
             let shifts = Shifts { program, heap, mappings, stack };

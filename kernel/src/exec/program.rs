@@ -94,7 +94,8 @@ impl ProgramFile for FileWithHead<'_> {
     }
 
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), ReadError> {
-        let head = usize::try_from(offset).ok().and_then(|offset| self.head.get(offset..)?.get(..buffer.len()));
+        let head =
+            usize::try_from(offset).ok().and_then(|offset| self.head.get(offset..)?.get(..buffer.len()));
         if let Some(head) = head {
             buffer.copy_from_slice(head);
             return Ok(());

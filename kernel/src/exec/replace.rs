@@ -29,7 +29,8 @@ pub fn execute(program: &Program, start: &Start) -> KResult<TrapFrame> {
     let secure = credentials.uid != credentials.euid || credentials.gid != credentials.egid;
     let dumpable = !secure && program.file.is_readable();
     let stack_limit = process.limits.lock().get(Resource::Stack).soft;
-    let loaded = load::load(program, start, &Identity { credentials, secure }, stack_limit)?;
+    let identity = Identity { credentials, secure };
+    let loaded = load::load(&program.plan, program.file.mapping(), start, &identity, stack_limit)?;
     let own_files = own_files(process)?;
     exit::end_other_threads()?;
 

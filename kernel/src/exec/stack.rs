@@ -156,6 +156,8 @@ mod tests {
 
     const TOP: u64 = 0x7fff_ffff_0000;
 
+    type Strings = Vec<Vec<u8>>;
+
     fn list(strings: &[&[u8]]) -> StringList {
         let mut list = StringList::new();
         strings.iter().for_each(|string| list.push(string).unwrap());
@@ -174,7 +176,7 @@ mod tests {
         }
 
         /// Reads the image as a program's start code does: arguments, environment, auxiliary vector.
-        fn parse(&self) -> (Vec<Vec<u8>>, Vec<Vec<u8>>, Vec<(u64, u64)>) {
+        fn parse(&self) -> (Strings, Strings, Vec<(u64, u64)>) {
             let mut at = self.pointer;
             let mut next = || {
                 at += 8;

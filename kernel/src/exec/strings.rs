@@ -26,7 +26,7 @@ pub struct Budget {
 impl Budget {
     /// What a stack limit (in bytes) allows: a quarter of it.
     pub fn for_stack(limit: u64) -> Self {
-        Self { left: (limit / 4).min(MOST_BUDGET).max(LEAST_BUDGET) as usize }
+        Self { left: (limit / 4).clamp(LEAST_BUDGET, MOST_BUDGET) as usize }
     }
 
     /// Takes room for a string of `bytes`, its NUL included, or a part of one.
@@ -92,7 +92,9 @@ impl StringList {
     /// ENOMEM; the list is as it was.
     pub fn replace_first(&mut self, strings: &[&[u8]]) -> KResult<()> {
         let mut new = Self::new();
-        new.bytes.try_reserve(self.bytes.len() + strings.iter().map(|string| string.len() + 1).sum::<usize>()).map_err(|_| Errno::ENOMEM)?;
+        new.bytes
+            .try_reserve(self.bytes.len() + strings.iter().map(|string| string.len() + 1).sum::<usize>())
+            .map_err(|_| Errno::ENOMEM)?;
         new.starts.try_reserve(self.starts.len() + strings.len()).map_err(|_| Errno::ENOMEM)?;
         for string in strings {
             new.push(string)?;
@@ -258,7 +260,9 @@ mod tests {
     fn strings(list: &StringList) -> Vec<&str> {
         list.starts()
             .iter()
-            .map(|&start| CStr::from_bytes_until_nul(&list.bytes()[start as usize..]).unwrap().to_str().unwrap())
+            .map(|&start| {
+                CStr::from_bytes_until_nul(&list.bytes()[start as usize..]).unwrap().to_str().unwrap()
+            })
             .collect()
     }
 

@@ -12,7 +12,7 @@ use super::{Pid, Process, Resource, Task, current, tree};
 use crate::errno::{Errno, KResult};
 use crate::hook::cpu;
 use crate::mm::UserAddr;
-use crate::sched::{self, SchedState};
+use crate::sched;
 use crate::signal::{SignalActions, TaskSignals};
 use crate::syscall::{Call, SysResult};
 
@@ -242,7 +242,7 @@ fn new_task(
 ) -> KResult<Arc<Task>> {
     let parent = current();
     let (frame, bases) = child_frame(request, frame);
-    let sched = SchedState::new(parent.sched.nice(), parent.sched.affinity());
+    let sched = parent.sched.for_child();
     let shares_memory = request.flags.contains(CloneFlags::VM) && !request.flags.contains(CloneFlags::VFORK);
     let signals = TaskSignals::inherit(&parent.signals, shares_memory);
     let task = Task::user(tid, process, space, &frame, bases, sched, signals)?;
@@ -301,6 +301,8 @@ fn process(request: &Request, frame: &TrapFrame) -> KResult<Arc<Task>> {
         limits,
         exit_signal: request.exit_signal,
     });
+    process.attributes.inherit(&old.attributes);
+    process.timers.inherit_cpu_limit(limits.get(Resource::Cpu));
     process.terminal.lock().clone_from(&old.terminal.lock());
     if shared_space {
         space.add_user();

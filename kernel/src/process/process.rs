@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use platform::Nanoseconds;
 
+use super::system::attributes::Attributes;
 use super::{Credentials, Limits, Pid, Task};
 use crate::fs::{FileTable, FsContext};
 use crate::mm::AddressSpace;
@@ -92,6 +93,8 @@ pub struct Process {
     pub dumpable: AtomicBool,
     /// `PR_SET_CHILD_SUBREAPER`.
     pub child_subreaper: AtomicBool,
+    /// What `prctl(2)` and `personality(2)` set.
+    pub attributes: Attributes,
     /// When it was made.
     pub start_time: Nanoseconds,
     /// What its threads that are gone have used.
@@ -150,6 +153,7 @@ impl Process {
             parent_death_signal: AtomicU32::new(0),
             dumpable: AtomicBool::new(true),
             child_subreaper: AtomicBool::new(false),
+            attributes: Attributes::new(),
             start_time: crate::time::now(),
             gone_usage: IrqLock::new(Usage::default()),
             children_usage: SpinLock::new(Usage::default()),

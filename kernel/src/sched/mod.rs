@@ -5,15 +5,19 @@
 //! gets one slice a round, and one that sleeps often is not kept waiting behind those that never do. There is no
 //! periodic tick: a CPU arms its timer for the end of a slice only while another task waits.
 
+mod affinity;
 mod context;
 mod idle;
+mod policy;
 mod queue;
 mod slice;
 mod switch;
 mod wake;
 
+pub use affinity::set_affinity;
 pub use context::{Context, KernelEntry};
 pub use idle::{idle_cpus, run_idle};
+pub use policy::{Policy, Remembered};
 pub use queue::RunQueue;
 pub use slice::{Nice, slice_expired};
 pub use switch::{block, exit_current, finish_first_switch, install_idle_task, resched_if_needed, yield_now};
@@ -21,7 +25,7 @@ pub use wake::{enqueue_new, on_reschedule_message, wake, wake_stopped};
 
 pub use switch::start_program;
 
-use core::sync::atomic::{AtomicBool, AtomicI8, AtomicU32, AtomicU64, AtomicU8};
+use core::sync::atomic::{AtomicBool, AtomicI8, AtomicU8, AtomicU32, AtomicU64};
 
 use platform::{CpuId, CpuSet, Nanoseconds};
 
@@ -64,6 +68,8 @@ pub struct SchedState {
     pub(crate) involuntary_switches: AtomicU64,
     /// Whether this is a CPU's idle task, which is never queued.
     pub(crate) idle: AtomicBool,
+    /// What is kept for those who ask.
+    pub remembered: Remembered,
 }
 
 impl SchedState {
@@ -80,7 +86,15 @@ impl SchedState {
             voluntary_switches: AtomicU64::new(0),
             involuntary_switches: AtomicU64::new(0),
             idle: AtomicBool::new(false),
+            remembered: Remembered::new(),
         }
+    }
+
+    /// The state of a new child or thread of a task with this one.
+    pub fn for_child(&self) -> Self {
+        let reset = self.remembered.reset_on_fork();
+        let nice = if reset { self.nice().max(Nice::default()) } else { self.nice() };
+        Self { remembered: self.remembered.for_child(), ..Self::new(nice, self.affinity()) }
     }
 
     /// The CPU it runs on, waits for or ran on last.
@@ -93,8 +107,14 @@ impl SchedState {
         CpuSet::from_bits(self.affinity.load(core::sync::atomic::Ordering::Relaxed))
     }
 
+    /// Whether it may run on `cpu`. One that may run on no CPU that is online may run anywhere.
+    pub fn may_run_on(&self, cpu: CpuId) -> bool {
+        let affinity = self.affinity();
+        affinity.contains(cpu) || affinity.and(crate::percpu::online()).is_empty()
+    }
+
     /// Sets the CPUs it may run on; takes effect when it is next queued.
-    pub fn set_affinity(&self, cpus: CpuSet) {
+    fn set_affinity(&self, cpus: CpuSet) {
         self.affinity.store(cpus.bits(), core::sync::atomic::Ordering::Relaxed);
     }
 

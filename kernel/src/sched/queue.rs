@@ -21,6 +21,8 @@ pub struct RunQueue {
     idle: Option<Arc<Task>>,
     /// The task that ran before, until the switch away from it is complete.
     pub(super) previous: Option<Arc<Task>>,
+    /// That task is still ready but may not run here any more: it goes elsewhere when the switch is complete.
+    pub(super) previous_moves: bool,
     /// Interrupt state to restore when the switch is complete.
     pub(super) irq_state: Option<IrqState>,
     /// The address space that is active on this CPU; a task without one of its own runs in whatever was active before.
@@ -38,6 +40,7 @@ impl RunQueue {
             current: None,
             idle: None,
             previous: None,
+            previous_moves: false,
             irq_state: None,
             active_space: None,
             extended_owner: AtomicPtr::new(core::ptr::null_mut()),
@@ -91,6 +94,16 @@ impl RunQueue {
     pub(super) fn steal_for(&mut self, cpu: CpuId) -> Option<Arc<Task>> {
         for queue in [&mut self.spent, &mut self.fresh] {
             if let Some(index) = queue.iter().rposition(|task| task.sched.affinity().contains(cpu)) {
+                return queue.remove(index);
+            }
+        }
+        None
+    }
+
+    /// Takes out a task that waits here.
+    pub(super) fn remove(&mut self, task: &Task) -> Option<Arc<Task>> {
+        for queue in [&mut self.spent, &mut self.fresh] {
+            if let Some(index) = queue.iter().position(|other| core::ptr::eq(Arc::as_ptr(other), task)) {
                 return queue.remove(index);
             }
         }

@@ -84,7 +84,8 @@ impl super::SchedState {
     /// Time it has run, including now if it runs.
     pub fn runtime(&self, running: bool) -> Nanoseconds {
         let before = self.runtime.load(Ordering::Relaxed);
-        let since = if running { time::now().0.saturating_sub(self.started.load(Ordering::Relaxed)) } else { 0 };
+        let since =
+            if running { time::now().0.saturating_sub(self.started.load(Ordering::Relaxed)) } else { 0 };
         Nanoseconds(before + since)
     }
 }

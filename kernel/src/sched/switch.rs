@@ -7,8 +7,9 @@ use platform::{ExtendedState, IrqState, UserBases};
 
 use super::queue::RunQueue;
 use super::slice::is_idle;
+use super::wake::enqueue_new;
 use super::{BlockedState, RUNNABLE};
-use crate::hook::{cpu, paging};
+use crate::hook::cpu;
 use crate::mm::AddressSpace;
 use crate::percpu::{self, PerCpu, this_cpu};
 use crate::process::{Task, current};
@@ -52,10 +53,15 @@ fn switch(mut run_queue: IrqGuard<'static, RunQueue>, blocking: bool) {
     let previous_is_idle = is_idle(&previous);
     let spent = previous.sched.charge(now);
     let runs_on = previous.sched.is_runnable();
+    // A task whose affinity has changed leaves, even for nobody.
+    let stays = runs_on && (previous_is_idle || previous.sched.may_run_on(percpu::cpu_id()));
 
-    let next = match run_queue.pop().or_else(|| if runs_on && !previous_is_idle { None } else { steal(&mut run_queue) }) {
+    let next = match run_queue
+        .pop()
+        .or_else(|| if stays && !previous_is_idle { None } else { steal(&mut run_queue) })
+    {
         Some(next) => next,
-        None if runs_on => return,
+        None if stays => return,
         None => match run_queue.idle_task() {
             Some(idle) => idle.clone(),
             None => panic!("CPU {} has no idle task", percpu::cpu_id().0),
@@ -76,10 +82,11 @@ fn switch(mut run_queue: IrqGuard<'static, RunQueue>, blocking: bool) {
     let before = run_queue.replace_current(next);
     let Some(before) = before else { panic!("a task ran that was not current") };
     let previous_task: *const Task = Arc::as_ptr(&before);
-    if runs_on && !previous_is_idle {
+    if stays && !previous_is_idle {
         if spent { run_queue.push_spent(before) } else { run_queue.push_fresh(before) }
     } else {
         run_queue.previous = Some(before);
+        run_queue.previous_moves = runs_on && !stays;
     }
     // SAFETY: the run queue holds both tasks: one as current, the other as ready or previous.
     let (next_task, previous_task) = unsafe { (&*next_task, &*previous_task) };
@@ -145,34 +152,44 @@ fn load_extended(area: ExtendedState) {
 
 /// The second half of a switch, on the new task's stack.
 fn finish(state: IrqState) {
-    let this: &'static PerCpu = this_cpu();
-    // SAFETY: `switch` locked this CPU's queue and leaked the guard; this is the same CPU, and its continuation.
-    let gone = unsafe {
-        let gone = take_previous(this);
-        this.run_queue.force_unlock();
-        gone
-    };
+    let previous = end_switch();
     cpu::irq_restore(state);
-    drop(gone);
-}
-
-/// # Safety
-/// The caller stands in for the holder of the queue's lock.
-unsafe fn take_previous(this: &'static PerCpu) -> Option<Arc<Task>> {
-    // SAFETY: the lock is held on behalf of the caller.
-    unsafe { (*this.run_queue.data_ptr()).previous.take() }
+    previous.let_go();
 }
 
 /// As [`finish`], for a task that runs for the first time; interrupts stay disabled.
 pub fn finish_first_switch() {
-    let this = this_cpu();
-    // SAFETY: as in `finish`.
-    let gone = unsafe {
-        let gone = take_previous(this);
+    end_switch().let_go();
+}
+
+/// The task switched away from, if the queue does not hold it.
+struct Previous {
+    task: Option<Arc<Task>>,
+    moves: bool,
+}
+
+impl Previous {
+    fn let_go(self) {
+        if let Some(task) = self.task
+            && self.moves
+        {
+            enqueue_new(&task);
+        }
+    }
+}
+
+/// Unlocks the queue that `switch` has locked.
+fn end_switch() -> Previous {
+    let this: &'static PerCpu = this_cpu();
+    // SAFETY: `switch` locked this CPU's queue and leaked the guard; this is the same CPU, and its continuation, so it
+    // stands in for the lock's holder.
+    unsafe {
+        let queue = &mut *this.run_queue.data_ptr();
+        let previous =
+            Previous { task: queue.previous.take(), moves: core::mem::take(&mut queue.previous_moves) };
         this.run_queue.force_unlock();
-        gone
-    };
-    drop(gone);
+        previous
+    }
 }
 
 /// This CPU has nothing to do: takes a task that waits for another.

@@ -65,7 +65,7 @@ fn wake_from(task: &Arc<Task>, wanted: impl Fn(u8) -> bool) {
     }
 }
 
-/// Makes a task ready that never ran.
+/// Makes a task ready that is queued nowhere: one that never ran, or that has to move.
 pub fn enqueue_new(task: &Arc<Task>) {
     let here = cpu_id();
     let target = choose_cpu(task, here);
@@ -107,8 +107,13 @@ fn enqueue(mut queue: IrqGuard<'_, RunQueue>, per_cpu: &PerCpu, cpu: CpuId, task
         }
     } else {
         drop(queue);
-        smp::send(CpuSet::one(cpu), Message::Reschedule);
+        ask_to_look(cpu);
     }
+}
+
+/// Makes another CPU look at its run queue and [`PerCpu::need_resched`].
+pub(super) fn ask_to_look(cpu: CpuId) {
+    smp::send(CpuSet::one(cpu), Message::Reschedule);
 }
 
 /// Another CPU has queued a task here. Context: the interrupt, interrupts disabled.

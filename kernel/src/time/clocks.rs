@@ -6,6 +6,7 @@ use platform::Nanoseconds;
 
 use super::abi::Timespec;
 use super::cpu_time::CpuClock;
+use super::wall::monotonic_of;
 use super::{now, realtime};
 use crate::errno::{Errno, KResult};
 use crate::mm::UserAddr;
@@ -99,9 +100,7 @@ impl ClockId {
         match self {
             Self::Process(Pid(0), kind) => Ok(CpuClock::Process(current().process.clone(), kind)),
             Self::Thread(Pid(0), kind) => Ok(CpuClock::Thread(current().shared(), kind)),
-            Self::Process(pid, kind) => {
-                Ok(CpuClock::Process(tree::find(pid).ok_or(Errno::EINVAL)?, kind))
-            }
+            Self::Process(pid, kind) => Ok(CpuClock::Process(tree::find(pid).ok_or(Errno::EINVAL)?, kind)),
             Self::Thread(tid, kind) => {
                 let task = tree::find_task(tid).ok_or(Errno::EINVAL)?;
                 if !Arc::ptr_eq(&task.process, &current().process) {
@@ -124,6 +123,19 @@ pub fn deadline_after(timeout: UserAddr) -> KResult<Option<Nanoseconds>> {
         return Ok(None);
     }
     Ok(Some(now().saturating_add(timeout.read::<Timespec>()?.duration()?)))
+}
+
+/// The monotonic time of the `struct timespec` at `deadline`, which is a point in time on the wall clock (as it goes now)
+/// or on the monotonic clock; none for a null pointer.
+///
+/// # Errors
+/// EFAULT, or EINVAL for a time that is none.
+pub fn deadline_at(deadline: UserAddr, on_wall_clock: bool) -> KResult<Option<Nanoseconds>> {
+    if deadline.is_null() {
+        return Ok(None);
+    }
+    let at = deadline.read::<Timespec>()?.duration()?;
+    Ok(Some(if on_wall_clock { monotonic_of(at) } else { at }))
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use platform::Nanoseconds;
 use super::abi::{Itimerval, Timeval};
 use super::clocks::CpuTimeKind;
 use super::cpu_time::ProcessTime;
+use super::now;
 use super::process_timers::look;
 use super::timers::{TimerHandle, arm};
-use super::now;
 use crate::errno::{Errno, KResult};
 use crate::process::{Process, current};
 use crate::syscall::{Call, SysResult};
@@ -18,7 +18,11 @@ use crate::syscall::{Call, SysResult};
 pub(super) const MIN_PERIOD: Nanoseconds = Nanoseconds(50_000);
 
 /// The first of the times `deadline`, `deadline + interval`… that lies after `at`, and how many do not.
-pub(super) fn next_period(deadline: Nanoseconds, interval: Nanoseconds, at: Nanoseconds) -> (Nanoseconds, u64) {
+pub(super) fn next_period(
+    deadline: Nanoseconds,
+    interval: Nanoseconds,
+    at: Nanoseconds,
+) -> (Nanoseconds, u64) {
     if deadline > at {
         return (deadline, 0);
     }
@@ -173,6 +177,12 @@ fn set(process: &Arc<Process>, which: Which, setting: Setting) -> KResult<Settin
         }
     }
     Ok(old)
+}
+
+/// Arms ITIMER_REAL; returns what was left.
+#[cfg(test)]
+pub(super) fn set_real(process: &Arc<Process>, value: Nanoseconds, interval: Nanoseconds) -> KResult<Nanoseconds> {
+    set(process, Which::Real, Setting { value, interval }).map(|old| old.value)
 }
 
 /// `getitimer(2)`

@@ -18,14 +18,17 @@ mod sleep;
 mod source;
 mod timers;
 mod wall;
+#[cfg(test)]
+mod sim_tests;
 
 pub use calls::SYSTEM_CALLS;
-pub use clocks::{ClockId, deadline_after};
+pub use clocks::{ClockId, deadline_after, deadline_at};
 pub use process_timers::{ProcessTimers, timer_signal_taken};
 pub use sleep::sleep_until;
-pub use source::{SourceClock, TimerSource, TimerSpec};
+pub use source::{SourceClock, Start, TimerSource, TimerSpec};
 pub use timers::{
-    CpuTimers, TimerGuard, TimerHandle, TimerTarget, arm, arm_slice, before_idle, on_timer_interrupt, reprogram, wake_at,
+    CpuTimers, TimerGuard, TimerHandle, TimerTarget, arm, arm_slice, armed_count, before_idle,
+    on_timer_interrupt, wake_at,
 };
 pub use wall::{realtime, realtime_offset, set_realtime};
 

@@ -128,12 +128,7 @@ impl PosixTimer {
     }
 
     /// Arms or disarms it. Returns what was left before.
-    pub(super) fn set(
-        &self,
-        process: &Arc<Process>,
-        setting: Setting,
-        absolute: bool,
-    ) -> KResult<Setting> {
+    pub(super) fn set(&self, process: &Arc<Process>, setting: Setting, absolute: bool) -> KResult<Setting> {
         let old = self.get(process);
         let on_wall_clock = absolute && matches!(self.clock, TimerClock::Realtime);
         let reading = self.read_clock(on_wall_clock, process);
@@ -225,7 +220,7 @@ impl PosixTimer {
                 signal::send_process(process, SigInfo::timer(signal, self.id, self.value))
             }
             Notify::Thread(signal, tid) => {
-                let task = process.threads.lock().iter().find(|task| task.tid == tid).cloned();
+                let task = process.threads.lock().iter().find(|task| task.tid() == tid).cloned();
                 task.map_or(Sent::Ignored, |task| {
                     signal::send_task(&task, SigInfo::timer(signal, self.id, self.value))
                 })

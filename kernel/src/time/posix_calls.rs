@@ -58,9 +58,9 @@ fn timer_clock(clock: ClockId, process: &Arc<Process>) -> KResult<TimerClock> {
         ClockId::Process(pid, kind) if pid == Pid(0) || pid == process.pid => Ok(TimerClock::Process(kind)),
         ClockId::Process(..) => Err(Errno::EINVAL),
         ClockId::Thread(tid, kind) => {
-            let tid = if tid == Pid(0) { current().tid } else { tid };
+            let tid = if tid == Pid(0) { current().tid() } else { tid };
             let threads = process.threads.lock();
-            let task = threads.iter().find(|task| task.tid == tid).ok_or(Errno::EINVAL)?;
+            let task = threads.iter().find(|task| task.tid() == tid).ok_or(Errno::EINVAL)?;
             Ok(TimerClock::Thread(Arc::downgrade(task), kind))
         }
     }
@@ -75,7 +75,7 @@ fn notification(event: &Sigevent, process: &Process) -> KResult<Notify> {
         SIGEV_SIGNAL | SIGEV_THREAD => Ok(Notify::Process(signal)),
         SIGEV_THREAD_ID => {
             let tid = Pid(event.thread);
-            let known = process.threads.lock().iter().any(|task| task.tid == tid);
+            let known = process.threads.lock().iter().any(|task| task.tid() == tid);
             if known { Ok(Notify::Thread(signal, tid)) } else { Err(Errno::EINVAL) }
         }
         _ => Err(Errno::EINVAL),

@@ -16,9 +16,9 @@ use platform::Nanoseconds;
 use super::clocks::CpuTimeKind;
 use super::cpu_time::{ProcessTime, soonest};
 use super::interval::{CpuInterval, RealInterval};
+use super::now;
 use super::posix::PosixTimer;
 use super::timers::{TimerHandle, TimerTarget, arm, wait_for_functions};
-use super::now;
 use crate::process::{Limit, Process, Task, limits};
 use crate::signal::{self, SIGALRM, SIGKILL, SIGPROF, SIGVTALRM, SIGXCPU, SigInfo, Signal};
 use crate::sync::IrqLock;
@@ -96,12 +96,20 @@ impl ProcessTimers {
         }
     }
 
-    /// RLIMIT_CPU has been set, or inherited by a new process.
+    /// RLIMIT_CPU has been set. Context: a task, no lock held.
     pub fn set_cpu_limit(&self, process: &Arc<Process>, limit: Limit) {
-        let unlimited = limit.soft == limits::INFINITY && limit.hard == limits::INFINITY;
-        self.state.lock().cpu_limit = (!unlimited).then_some(limit);
-        if !unlimited {
+        let limit = real_limit(limit);
+        self.state.lock().cpu_limit = limit;
+        if limit.is_some() {
             look(process);
+        }
+    }
+
+    /// A new process, which does not run yet, has RLIMIT_CPU of its parent.
+    pub fn inherit_cpu_limit(&self, limit: Limit) {
+        if let Some(limit) = real_limit(limit) {
+            self.state.lock().cpu_limit = Some(limit);
+            self.parked.store(true, Ordering::Relaxed);
         }
     }
 
@@ -131,6 +139,10 @@ impl Default for ProcessTimers {
     fn default() -> Self {
         Self::new()
     }
+}
+
+fn real_limit(limit: Limit) -> Option<Limit> {
+    (limit.soft != limits::INFINITY || limit.hard != limits::INFINITY).then_some(limit)
 }
 
 impl State {
@@ -167,14 +179,9 @@ struct Due {
 
 impl Due {
     fn signals(&self) -> impl Iterator<Item = Signal> {
-        [
-            (self.user, SIGVTALRM),
-            (self.all, SIGPROF),
-            (self.soft_limit, SIGXCPU),
-            (self.hard_limit, SIGKILL),
-        ]
-        .into_iter()
-        .filter_map(|(due, signal)| due.then_some(signal))
+        [(self.user, SIGVTALRM), (self.all, SIGPROF), (self.soft_limit, SIGXCPU), (self.hard_limit, SIGKILL)]
+            .into_iter()
+            .filter_map(|(due, signal)| due.then_some(signal))
     }
 }
 
@@ -209,7 +216,8 @@ pub(super) fn look(process: &Arc<Process>) {
         let next = Nanoseconds::from_seconds(limit.soft.min(limit.hard));
         note((!due.hard_limit).then(|| next.saturating_sub(used)));
     }
-    let posix: Vec<_> = state.posix.iter().flatten().filter(|timer| timer.is_on_cpu_time()).cloned().collect();
+    let posix: Vec<_> =
+        state.posix.iter().flatten().filter(|timer| timer.is_on_cpu_time()).cloned().collect();
     drop(state);
 
     for signal in due.signals() {

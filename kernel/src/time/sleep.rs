@@ -70,7 +70,9 @@ fn sleep_rest(deadline: Nanoseconds, remaining: UserAddr) -> SysResult {
 pub(super) fn clock_nanosleep(call: &mut Call<'_>) -> SysResult {
     let clock = ClockId::from_number(call.int(0))?;
     match clock {
-        ClockId::Realtime(Form::ReadOnly) | ClockId::Monotonic(Form::ReadOnly) => return Err(Errno::EOPNOTSUPP),
+        ClockId::Realtime(Form::ReadOnly) | ClockId::Monotonic(Form::ReadOnly) => {
+            return Err(Errno::EOPNOTSUPP);
+        }
         ClockId::OWN_THREAD => return Err(Errno::EINVAL),
         _ => {}
     }
@@ -102,7 +104,7 @@ pub(super) fn clock_nanosleep(call: &mut Call<'_>) -> SysResult {
 }
 
 /// Sleeps until the wall clock shows `time`, however it is set meanwhile.
-fn sleep_until_wall_clock(time: Nanoseconds) -> SysResult {
+pub(super) fn sleep_until_wall_clock(time: Nanoseconds) -> SysResult {
     loop {
         let sets = wall::sets();
         let changed = || (wall::sets() != sets).then_some(());

@@ -70,7 +70,13 @@ const NOBODY: usize = 0;
 impl CpuTimers {
     /// No timer.
     pub const fn new() -> Self {
-        Self { queue: TimerQueue::new(), event: None, last_id: NO_TIMER, running: NO_TIMER, running_for: NOBODY }
+        Self {
+            queue: TimerQueue::new(),
+            event: None,
+            last_id: NO_TIMER,
+            running: NO_TIMER,
+            running_for: NOBODY,
+        }
     }
 
     /// Adds a timer to this CPU's. Context: this CPU's own timers, locked.
@@ -243,14 +249,6 @@ fn run_expired(this: &PerCpu, now: Nanoseconds) {
             Action::Tell(target) => target.expired(now),
         }
     }
-}
-
-/// Arms this CPU's event for what comes next and for nothing else. Context: interrupts disabled.
-pub fn reprogram() {
-    let this = this_cpu();
-    let run_queue = this.run_queue.lock();
-    let slice_end = sched::slice_expired(&run_queue, now());
-    this.timers.lock().fire_at_next(slice_end);
 }
 
 /// The running task of this CPU has changed or another has begun to wait: makes sure that the event comes by the end of

@@ -184,16 +184,16 @@ fn write_definitions(writer: &mut Writer<'_>, soname: u32, version: u32) {
 
 fn write_dynamic(writer: &mut Writer<'_>, strings: &Strings, soname: u32) {
     let entries: [(usize, usize); DYNAMIC_ENTRIES] = [
-        (14, soname as usize),    // DT_SONAME
-        (4, HASH),                // DT_HASH
-        (5, strings.start),       // DT_STRTAB
-        (6, SYMBOL_TABLE),        // DT_SYMTAB
-        (10, strings.bytes()),    // DT_STRSZ
-        (11, SYMBOL_BYTES),       // DT_SYMENT
-        (0x6fff_fff0, VERSIONS),  // DT_VERSYM
+        (14, soname as usize),      // DT_SONAME
+        (4, HASH),                  // DT_HASH
+        (5, strings.start),         // DT_STRTAB
+        (6, SYMBOL_TABLE),          // DT_SYMTAB
+        (10, strings.bytes()),      // DT_STRSZ
+        (11, SYMBOL_BYTES),         // DT_SYMENT
+        (0x6fff_fff0, VERSIONS),    // DT_VERSYM
         (0x6fff_fffc, DEFINITIONS), // DT_VERDEF
-        (0x6fff_fffd, 2),         // DT_VERDEFNUM
-        (0, 0),                   // DT_NULL
+        (0x6fff_fffd, 2),           // DT_VERDEFNUM
+        (0, 0),                     // DT_NULL
     ];
     writer.at(DYNAMIC);
     for (tag, value) in entries {

@@ -43,11 +43,15 @@ struct Vdso {
 static VDSO: Once<Vdso> = Once::new();
 static DATA: AtomicPtr<Data> = AtomicPtr::new(core::ptr::null_mut());
 
-/// Makes the pages. Once, after discovery and when frames can be allocated.
-///
-/// # Errors
-/// ENOMEM: then programs run without it.
-pub fn init() -> KResult<()> {
+/// Makes the pages. Once, after discovery and when frames can be allocated. Without memory for them, programs run
+/// without them.
+pub fn init() {
+    if let Err(error) = make() {
+        log::warn!("there is no vDSO: {error}");
+    }
+}
+
+fn make() -> KResult<()> {
     let user_clock = clock::user_clock().filter(|user_clock| {
         let fits = user_clock.code.len() <= code::CLOCK_ROOM;
         if !fits {

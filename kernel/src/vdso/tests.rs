@@ -13,9 +13,8 @@ use super::elf::{Image, build, hash};
 
 /// `mov rax, [rdi]; mov ecx, 1; mov edx, 1; mov rsi, rdx; xor r8d, r8d; ret`: reads a fake clock, and spoils registers
 /// that a function of the ABI may spoil.
-const FAKE_CLOCK: &[u8] = &[
-    0x48, 0x8b, 0x07, 0xb9, 1, 0, 0, 0, 0xba, 1, 0, 0, 0, 0x48, 0x89, 0xd6, 0x45, 0x31, 0xc0, 0xc3,
-];
+const FAKE_CLOCK: &[u8] =
+    &[0x48, 0x8b, 0x07, 0xb9, 1, 0, 0, 0, 0xba, 1, 0, 0, 0, 0x48, 0x89, 0xd6, 0x45, 0x31, 0xc0, 0xc3];
 
 fn image(clock: &[u8]) -> Box<Image> {
     let mut image = Box::new([0; PAGE_SIZE as usize]);
