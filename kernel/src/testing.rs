@@ -63,7 +63,16 @@ pub fn outcome(machine: sim::Machine, body: Body) -> sim::Outcome {
 
 /// Starts a task of the kernel's that runs `body` and ends.
 pub fn spawn(body: Body) -> Arc<Task> {
-    let task = Task::kernel(Pid(0), process(), "test", run_body, body as usize).expect("no memory for a task");
+    spawn_in(process(), Pid(0), body)
+}
+
+/// As [`spawn`], as a thread of `process` with the number `tid`.
+pub fn spawn_in(process: Arc<Process>, tid: Pid, body: Body) -> Arc<Task> {
+    let task = Task::kernel(tid, process.clone(), "test", run_body, body as usize).expect("no memory for a task");
+    if tid != Pid(0) {
+        process.threads.lock().push(task.clone());
+        process.live_threads.fetch_add(1, Ordering::Relaxed);
+    }
     sched::enqueue_new(&task);
     task
 }

@@ -15,6 +15,8 @@ mod terminal;
 mod termios;
 
 #[cfg(test)]
+mod sim_tests;
+#[cfg(test)]
 mod tests;
 
 pub use job::{leave, on_process_exit};

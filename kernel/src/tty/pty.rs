@@ -43,6 +43,19 @@ pub(super) struct Pty {
 }
 
 impl Pty {
+    /// With its master open and its slave locked.
+    pub fn new() -> KResult<Self> {
+        let output = ByteRing::with_capacity(OUTPUT_CAPACITY).map_err(|_| Errno::ENOMEM)?;
+        Ok(Self {
+            output: SpinLock::new(output),
+            master_events: WaitQueue::new(),
+            master_open: AtomicBool::new(true),
+            locked: AtomicBool::new(true),
+            slaves: AtomicU32::new(0),
+            slave_was_open: AtomicBool::new(false),
+        })
+    }
+
     /// Bytes of output there is room for.
     pub fn room(&self) -> usize {
         self.output.lock().free()
@@ -95,18 +108,10 @@ pub(super) struct Multiplexer;
 
 impl CharDevice for Multiplexer {
     fn open(&self, _number: DeviceNumber, _flags: u32) -> KResult<Arc<dyn FileOps>> {
-        let output = ByteRing::with_capacity(OUTPUT_CAPACITY).map_err(|_| Errno::ENOMEM)?;
+        let pty = Pty::new()?;
         let tty = {
             let mut ptys = PTYS.lock();
             let index = (0..MOST).find(|index| !ptys.contains_key(index)).ok_or(Errno::ENOSPC)?;
-            let pty = Pty {
-                output: SpinLock::new(output),
-                master_events: WaitQueue::new(),
-                master_open: AtomicBool::new(true),
-                locked: AtomicBool::new(true),
-                slaves: AtomicU32::new(0),
-                slave_was_open: AtomicBool::new(false),
-            };
             let number = DeviceNumber::new(SLAVE_MAJOR, index);
             let tty = Arc::new(Tty::new(number, Far::Pty(pty), Termios::initial()));
             ptys.insert(index, tty.clone());
@@ -142,7 +147,7 @@ impl CharDevice for Slaves {
 }
 
 /// The master's side of a pseudo-terminal.
-struct MasterFile(Arc<Tty>);
+pub(super) struct MasterFile(pub(super) Arc<Tty>);
 
 impl MasterFile {
     fn pty(&self) -> KResult<&Pty> {
@@ -152,14 +157,8 @@ impl MasterFile {
         }
     }
 
-    fn wait_for_input_room(&self, nonblocking: bool) -> KResult<()> {
-        let look = || (self.0.line.lock().room() > 0).then_some(());
-        if nonblocking { look().ok_or(Errno::EAGAIN) } else { Ok(self.0.input_room.wait(look)?) }
-    }
-}
-
-impl FileOps for MasterFile {
-    fn read(&self, file: &OpenFile, to: &mut IoDst<'_>) -> KResult<usize> {
+    /// Reads what the terminal's programs have written.
+    pub(super) fn read_from(&self, nonblocking: bool, to: &mut IoDst<'_>) -> KResult<usize> {
         let pty = self.pty()?;
         let mut bytes = [0; STEP];
         while to.remaining() > 0 {
@@ -177,7 +176,7 @@ impl FileOps for MasterFile {
                     Some(Ok(count)) => count,
                     _ => break,
                 }
-            } else if file.is_nonblocking() {
+            } else if nonblocking {
                 look().unwrap_or(Err(Errno::EAGAIN))?
             } else {
                 pty.master_events.wait(look)??
@@ -192,7 +191,8 @@ impl FileOps for MasterFile {
         Ok(to.moved())
     }
 
-    fn write(&self, file: &OpenFile, from: &mut IoSrc<'_>) -> KResult<usize> {
+    /// Types into the terminal.
+    pub(super) fn write_to(&self, nonblocking: bool, from: &mut IoSrc<'_>) -> KResult<usize> {
         let mut bytes = [0; STEP];
         while from.remaining() > 0 {
             let count = from.remaining().min(STEP);
@@ -204,7 +204,7 @@ impl FileOps for MasterFile {
             while done < count {
                 done += self.0.receive(&bytes[done..count]);
                 if done < count
-                    && let Err(error) = self.wait_for_input_room(file.is_nonblocking())
+                    && let Err(error) = self.wait_for_input_room(nonblocking)
                 {
                     // What was read and not passed on does not count.
                     let done = from.moved() - (count - done);
@@ -213,6 +213,21 @@ impl FileOps for MasterFile {
             }
         }
         Ok(from.moved())
+    }
+
+    fn wait_for_input_room(&self, nonblocking: bool) -> KResult<()> {
+        let look = || (self.0.line.lock().room() > 0).then_some(());
+        if nonblocking { look().ok_or(Errno::EAGAIN) } else { Ok(self.0.input_room.wait(look)?) }
+    }
+}
+
+impl FileOps for MasterFile {
+    fn read(&self, file: &OpenFile, to: &mut IoDst<'_>) -> KResult<usize> {
+        self.read_from(file.is_nonblocking(), to)
+    }
+
+    fn write(&self, file: &OpenFile, from: &mut IoSrc<'_>) -> KResult<usize> {
+        self.write_to(file.is_nonblocking(), from)
     }
 
     fn poll(&self) -> PollEvents {
