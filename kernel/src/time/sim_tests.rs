@@ -145,18 +145,22 @@ fn a_wait_ends_at_its_deadline_or_when_woken() {
 
 #[test]
 fn timers_are_cancelled_from_other_cpus() {
-    testing::run("time::sim_tests::timers_are_cancelled_from_other_cpus", || Machine::new().cpus(2), || {
-        let task = current().shared();
-        sched::set_affinity(&task, CpuSet::one(CpuId(0)));
-        assert_eq!(cpu_id(), CpuId(0));
-        let handle = arm(now() + ms(5), Arc::new(Tell(1))).unwrap();
-        sched::set_affinity(&task, CpuSet::one(CpuId(1)));
-        assert_eq!(cpu_id(), CpuId(1), "the task has moved");
-        assert!(handle.cancel());
-        sleep(ms(10));
-        assert_eq!(cpu_id(), CpuId(1), "the task stays where it may run");
-        assert_eq!(told(), []);
-    });
+    testing::run(
+        "time::sim_tests::timers_are_cancelled_from_other_cpus",
+        || Machine::new().cpus(2),
+        || {
+            let task = current().shared();
+            sched::set_affinity(&task, CpuSet::one(CpuId(0)));
+            assert_eq!(cpu_id(), CpuId(0));
+            let handle = arm(now() + ms(5), Arc::new(Tell(1))).unwrap();
+            sched::set_affinity(&task, CpuSet::one(CpuId(1)));
+            assert_eq!(cpu_id(), CpuId(1), "the task has moved");
+            assert!(handle.cancel());
+            sleep(ms(10));
+            assert_eq!(cpu_id(), CpuId(1), "the task stays where it may run");
+            assert_eq!(told(), []);
+        },
+    );
 }
 
 static PROGRESS: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
@@ -198,20 +202,24 @@ fn one_busy_task_is_left_alone() {
 #[test]
 fn an_early_wall_clock_sleep_follows_the_clock_being_set() {
     let name = "time::sim_tests::an_early_wall_clock_sleep_follows_the_clock_being_set";
-    testing::run(name, || Machine::new().wall_clock(Nanoseconds::from_seconds(1000)), || {
-        assert_eq!(realtime(), now() + Nanoseconds::from_seconds(1000));
-        static WOKEN: AtomicU64 = AtomicU64::new(0);
-        testing::spawn(|| {
-            sleep::sleep_until_wall_clock(Nanoseconds::from_seconds(2000)).unwrap();
-            WOKEN.store(now().0, Ordering::Relaxed);
-        });
-        sleep(Nanoseconds::SECOND);
-        set_realtime(Nanoseconds::from_seconds(1998)).unwrap();
-        let set_at = now();
-        sleep(Nanoseconds::from_seconds(5));
-        assert_eq!(WOKEN.load(Ordering::Relaxed), (set_at + Nanoseconds::from_seconds(2)).0);
-        assert!(set_realtime(Nanoseconds(1)).is_err(), "that would be before the start");
-    });
+    testing::run(
+        name,
+        || Machine::new().wall_clock(Nanoseconds::from_seconds(1000)),
+        || {
+            assert_eq!(realtime(), now() + Nanoseconds::from_seconds(1000));
+            static WOKEN: AtomicU64 = AtomicU64::new(0);
+            testing::spawn(|| {
+                sleep::sleep_until_wall_clock(Nanoseconds::from_seconds(2000)).unwrap();
+                WOKEN.store(now().0, Ordering::Relaxed);
+            });
+            sleep(Nanoseconds::SECOND);
+            set_realtime(Nanoseconds::from_seconds(1998)).unwrap();
+            let set_at = now();
+            sleep(Nanoseconds::from_seconds(5));
+            assert_eq!(WOKEN.load(Ordering::Relaxed), (set_at + Nanoseconds::from_seconds(2)).0);
+            assert!(set_realtime(Nanoseconds(1)).is_err(), "that would be before the start");
+        },
+    );
 }
 
 #[test]
@@ -240,21 +248,25 @@ fn a_timer_descriptor_counts_periods() {
 #[test]
 fn a_timer_descriptor_is_cancelled_by_setting_the_clock() {
     let name = "time::sim_tests::a_timer_descriptor_is_cancelled_by_setting_the_clock";
-    testing::run(name, || Machine::new().wall_clock(Nanoseconds::from_seconds(50)), || {
-        let source = TimerSource::new(SourceClock::Realtime);
-        let at = TimerSpec { value: Nanoseconds::from_seconds(100), interval: Nanoseconds::ZERO };
-        source.set(at, Start::AbsoluteUntilClockIsSet).unwrap();
-        set_realtime(Nanoseconds::from_seconds(90)).unwrap();
-        assert!(source.is_ready());
-        assert_eq!(source.take_expirations(), Err(crate::errno::Errno::ECANCELED));
-        source.set(at, Start::Absolute).unwrap();
-        set_realtime(Nanoseconds::from_seconds(99)).unwrap();
-        assert!(!source.is_ready());
-        sleep(Nanoseconds::SECOND);
-        assert_eq!(source.take_expirations(), Ok(Some(1)));
-        drop(source);
-        assert_eq!((armed_count(), wall::CLOCK_WAS_SET.is_empty()), (0, true));
-    });
+    testing::run(
+        name,
+        || Machine::new().wall_clock(Nanoseconds::from_seconds(50)),
+        || {
+            let source = TimerSource::new(SourceClock::Realtime);
+            let at = TimerSpec { value: Nanoseconds::from_seconds(100), interval: Nanoseconds::ZERO };
+            source.set(at, Start::AbsoluteUntilClockIsSet).unwrap();
+            set_realtime(Nanoseconds::from_seconds(90)).unwrap();
+            assert!(source.is_ready());
+            assert_eq!(source.take_expirations(), Err(crate::errno::Errno::ECANCELED));
+            source.set(at, Start::Absolute).unwrap();
+            set_realtime(Nanoseconds::from_seconds(99)).unwrap();
+            assert!(!source.is_ready());
+            sleep(Nanoseconds::SECOND);
+            assert_eq!(source.take_expirations(), Ok(Some(1)));
+            drop(source);
+            assert_eq!((armed_count(), wall::CLOCK_WAS_SET.is_empty()), (0, true));
+        },
+    );
 }
 
 fn add_timer(process: &Arc<Process>, clock: TimerClock, notify: Notify) -> Arc<PosixTimer> {

@@ -92,7 +92,7 @@ impl AddressSpace {
         pieces.try_reserve(layout.vmas.overlapping(range).len()).map_err(|_| Errno::ENOMEM)?;
         layout.vmas.remove(range, |piece| pieces.push(piece))?;
         for piece in &pieces {
-            self.unmap_pages(piece.range);
+            self.unmap_pages(piece.range, &piece.backing);
         }
         Ok(())
     }
@@ -159,10 +159,30 @@ impl AddressSpace {
             let start = vma.range.start().max(range.start());
             let end = vma.range.end().min(range.end());
             if let Some(part) = UserRange::new(start, end) {
-                self.unmap_pages(part);
+                self.unmap_pages(part, &vma.backing);
             }
         }
         if covered { Ok(()) } else { Err(Errno::ENOMEM) }
+    }
+
+    /// Takes away the translations of a file's pages `first..end` (the file has become shorter, or got a hole): the next
+    /// access asks the file again. Copies that a private mapping has made go too where the file no longer reaches, as
+    /// on Linux.
+    pub fn forget_file(&self, identity: (u64, u64), first: u64, end: u64) {
+        let layout = self.layout();
+        for vma in layout.vmas.as_slice() {
+            let Backing::File { file, offset } = &vma.backing else { continue };
+            if file.identity() != identity {
+                continue;
+            }
+            let mapped_first = offset / PAGE_SIZE;
+            let from = first.max(mapped_first) - mapped_first;
+            let to = end.saturating_sub(mapped_first).min(vma.range.size() / PAGE_SIZE);
+            let start = vma.range.start() + from.min(to) * PAGE_SIZE;
+            if let Some(part) = UserRange::new(start, vma.range.start() + to * PAGE_SIZE) {
+                self.unmap_pages(part, &vma.backing);
+            }
+        }
     }
 
     /// Maps pages of the kernel's, which it holds for ever, behind one another; returns where.
