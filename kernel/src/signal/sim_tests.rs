@@ -11,9 +11,9 @@ use super::*;
 use crate::errno::Errno;
 use crate::process::{Pid, Process, Task, tree};
 use crate::sync::{Interrupted, WaitQueue};
+use crate::testing;
 use crate::time::{now, sleep_until};
 use crate::trap::Entry;
-use crate::testing;
 
 const MS: Nanoseconds = Nanoseconds::MILLISECOND;
 const HANDLER: Action = Action::handled_at(0x1000);
@@ -57,6 +57,7 @@ struct Family {
 
 /// A parent that handles SIGCHLD and a child of two threads, each in a group of its own, the parent in `session`.
 fn family(session: Pid) -> Family {
+    testing::take_numbers(20);
     let (parent, child) = (testing::new_process(Pid(10)), testing::new_process(Pid(11)));
     {
         let mut tree = tree::lock();
@@ -70,6 +71,7 @@ fn family(session: Pid) -> Family {
         related.parent = Arc::downgrade(&parent);
     }
     parent.actions.lock().set(SIGCHLD, HANDLER);
+    child.exit_signal.store(SIGCHLD.number() as u32, Ordering::Relaxed);
     testing::spawn_in(child.clone(), Pid(11), || rounds(0));
     testing::spawn_in(child.clone(), Pid(12), || rounds(1));
     sleep(MS);
@@ -92,26 +94,30 @@ impl Family {
 
 #[test]
 fn all_threads_stop_and_go_on_and_the_parent_is_told() {
-    testing::run("signal::sim_tests::all_threads_stop_and_go_on_and_the_parent_is_told", Machine::new, || {
-        let family = family(Pid(10));
-        assert_eq!(moves(), [true, true]);
-        for signal in [SIGTSTP, SIGSTOP, SIGTTOU] {
-            assert_eq!(send_process(&family.child, SigInfo::kernel(signal)), Sent::Queued);
-            sleep(Nanoseconds(3 * MS.0));
-            assert_eq!(moves(), [false, false]);
-            assert!(family.child.signals.is_stopped() && family.parent_was_told());
-            assert_eq!(family.reports(), (Some(signal.number() as u32), false));
-            // Ordinary signals wait.
-            send_process(&family.child, SigInfo::kernel(SIGWINCH));
-            assert_eq!(moves(), [false, false]);
-            send_process(&family.child, SigInfo::kernel(SIGCONT));
+    testing::run(
+        "signal::sim_tests::all_threads_stop_and_go_on_and_the_parent_is_told",
+        Machine::new,
+        || {
+            let family = family(Pid(10));
             assert_eq!(moves(), [true, true]);
-            assert!(!family.child.signals.is_stopped() && family.parent_was_told());
-            assert_eq!(family.reports(), (None, true));
-        }
-        QUIT.store(true, Ordering::Relaxed);
-        sleep(Nanoseconds(5 * MS.0));
-    });
+            for signal in [SIGTSTP, SIGSTOP, SIGTTOU] {
+                assert_eq!(send_process(&family.child, SigInfo::kernel(signal)), Sent::Queued);
+                sleep(Nanoseconds(3 * MS.0));
+                assert_eq!(moves(), [false, false]);
+                assert!(family.child.signals.is_stopped() && family.parent_was_told());
+                assert_eq!(family.reports(), (Some(signal.number() as u32), false));
+                // Ordinary signals wait.
+                send_process(&family.child, SigInfo::kernel(SIGWINCH));
+                assert_eq!(moves(), [false, false]);
+                send_process(&family.child, SigInfo::kernel(SIGCONT));
+                assert_eq!(moves(), [true, true]);
+                assert!(!family.child.signals.is_stopped() && family.parent_was_told());
+                assert_eq!(family.reports(), (None, true));
+            }
+            QUIT.store(true, Ordering::Relaxed);
+            sleep(Nanoseconds(5 * MS.0));
+        },
+    );
 }
 
 #[test]
@@ -147,7 +153,8 @@ fn sigkill_ends_stopped_threads() {
         sleep(Nanoseconds(3 * MS.0));
         assert_eq!(family.child.live_threads.load(Ordering::Relaxed), 0);
         assert_eq!(family.child.exit_status.load(Ordering::Relaxed), 9);
-        assert!(tree::lock().of(&family.child).zombie && family.parent_was_told());
+        let zombie = tree::lock().of(&family.child).zombie;
+        assert!(zombie && family.parent_was_told());
     });
 }
 
@@ -188,6 +195,7 @@ static WAITER: OnceLock<Arc<Process>> = OnceLock::new();
 static RESULT: AtomicU64 = AtomicU64::new(0);
 
 fn waiter(body: fn()) -> (Arc<Process>, Arc<Task>) {
+    testing::take_numbers(20);
     let process = testing::new_process(Pid(20));
     tree::lock().add_process(&process);
     let _ = WAITER.set(process.clone());
@@ -198,24 +206,28 @@ fn waiter(body: fn()) -> (Arc<Process>, Arc<Task>) {
 
 #[test]
 fn a_signal_ends_a_wait_unless_it_is_ignored_or_blocked() {
-    testing::run("signal::sim_tests::a_signal_ends_a_wait_unless_it_is_ignored_or_blocked", Machine::new, || {
-        let (process, task) = waiter(|| {
-            current().set_blocked(SIGUSR2.set() | SIGKILL.set());
-            let result = WaitQueue::new().wait(|| None::<()>);
-            RESULT.store(if result == Err(Interrupted) { 1 } else { 2 }, Ordering::Relaxed);
-        });
-        process.actions.lock().set(SIGUSR1, HANDLER);
-        process.actions.lock().set(SIGUSR2, HANDLER);
-        assert_eq!(task.signals.blocked(), SIGUSR2.set(), "SIGKILL cannot be blocked");
-        assert_eq!(send_process(&process, SigInfo::kernel(SIGCHLD)), Sent::Ignored);
-        assert_eq!(send_process(&process, SigInfo::kernel(SIGUSR2)), Sent::Queued);
-        assert_eq!(send_process(&process, SigInfo::kernel(SIGUSR2)), Sent::AlreadyPending);
-        sleep(MS);
-        assert_eq!(RESULT.load(Ordering::Relaxed), 0);
-        assert_eq!(send_task(&task, SigInfo::kernel(SIGUSR1)), Sent::Queued);
-        sleep(MS);
-        assert_eq!(RESULT.load(Ordering::Relaxed), 1);
-    });
+    testing::run(
+        "signal::sim_tests::a_signal_ends_a_wait_unless_it_is_ignored_or_blocked",
+        Machine::new,
+        || {
+            let (process, task) = waiter(|| {
+                current().set_blocked(SIGUSR2.set() | SIGKILL.set());
+                let result = WaitQueue::new().wait(|| None::<()>);
+                RESULT.store(if result == Err(Interrupted) { 1 } else { 2 }, Ordering::Relaxed);
+            });
+            process.actions.lock().set(SIGUSR1, HANDLER);
+            process.actions.lock().set(SIGUSR2, HANDLER);
+            assert_eq!(task.signals.blocked(), SIGUSR2.set(), "SIGKILL cannot be blocked");
+            assert_eq!(send_process(&process, SigInfo::kernel(SIGCHLD)), Sent::Ignored);
+            assert_eq!(send_process(&process, SigInfo::kernel(SIGUSR2)), Sent::Queued);
+            assert_eq!(send_process(&process, SigInfo::kernel(SIGUSR2)), Sent::AlreadyPending);
+            sleep(MS);
+            assert_eq!(RESULT.load(Ordering::Relaxed), 0);
+            assert_eq!(send_task(&task, SigInfo::kernel(SIGUSR1)), Sent::Queued);
+            sleep(MS);
+            assert_eq!(RESULT.load(Ordering::Relaxed), 1);
+        },
+    );
 }
 
 #[test]
@@ -232,7 +244,11 @@ fn a_blocked_signal_can_be_waited_for() {
             assert_eq!(take_signal(wanted), Some(SigInfo::kernel(SIGTERM)));
             assert_eq!(current().signals.blocked(), wanted);
             assert!(wait::wait_for(wanted, None));
-            assert_eq!(take_signal(wanted), Some(SigInfo::kernel(SIGCHLD)), "it is not ignored while it is waited for");
+            assert_eq!(
+                take_signal(wanted),
+                Some(SigInfo::kernel(SIGCHLD)),
+                "it is not ignored while it is waited for"
+            );
             assert!(!current().has_signal_work());
             RESULT.store(1, Ordering::Relaxed);
         });
@@ -247,33 +263,37 @@ fn a_blocked_signal_can_be_waited_for() {
 
 #[test]
 fn a_temporary_mask_stays_until_its_signal_has_been_seen_to() {
-    testing::run("signal::sim_tests::a_temporary_mask_stays_until_its_signal_has_been_seen_to", Machine::new, || {
-        let (process, _task) = waiter(|| {
-            let task = current();
-            task.set_blocked(SIGUSR1.set());
-            let quick = with_temporary_mask(Some(SIGUSR2.set()), || {
-                assert_eq!(current().signals.blocked(), SIGUSR2.set());
-                Ok(7)
+    testing::run(
+        "signal::sim_tests::a_temporary_mask_stays_until_its_signal_has_been_seen_to",
+        Machine::new,
+        || {
+            let (process, _task) = waiter(|| {
+                let task = current();
+                task.set_blocked(SIGUSR1.set());
+                let quick = with_temporary_mask(Some(SIGUSR2.set()), || {
+                    assert_eq!(current().signals.blocked(), SIGUSR2.set());
+                    Ok(7)
+                });
+                assert_eq!((quick, task.signals.blocked()), (Ok(7), SIGUSR1.set()));
+                let interrupted: Result<(), Errno> = with_temporary_mask(Some(SignalSet::EMPTY), || {
+                    WaitQueue::new().wait(|| None::<()>).map_err(|_| Errno::ERESTARTNOHAND)
+                });
+                assert_eq!(interrupted, Err(Errno::ERESTARTNOHAND));
+                assert_eq!(task.signals.blocked(), SignalSet::EMPTY);
+                assert_eq!(task.signals.mask_to_return_to(), SIGUSR1.set());
+                assert!(task.has_signal_work());
+                // Somebody else takes it: the mask goes back all the same.
+                assert!(take_signal(SIGUSR1.set()).is_some());
+                assert!(task.has_signal_work());
+                take_signals_when_there_are_some();
+                assert_eq!(task.signals.blocked(), SIGUSR1.set());
+                assert!(!task.has_signal_work());
+                RESULT.store(1, Ordering::Relaxed);
             });
-            assert_eq!((quick, task.signals.blocked()), (Ok(7), SIGUSR1.set()));
-            let interrupted: Result<(), Errno> = with_temporary_mask(Some(SignalSet::EMPTY), || {
-                WaitQueue::new().wait(|| None::<()>).map_err(|_| Errno::ERESTARTNOHAND)
-            });
-            assert_eq!(interrupted, Err(Errno::ERESTARTNOHAND));
-            assert_eq!(task.signals.blocked(), SignalSet::EMPTY);
-            assert_eq!(task.signals.mask_to_return_to(), SIGUSR1.set());
-            assert!(task.has_signal_work());
-            // Somebody else takes it: the mask goes back all the same.
-            assert!(take_signal(SIGUSR1.set()).is_some());
-            assert!(task.has_signal_work());
-            take_signals_when_there_are_some();
-            assert_eq!(task.signals.blocked(), SIGUSR1.set());
-            assert!(!task.has_signal_work());
-            RESULT.store(1, Ordering::Relaxed);
-        });
-        process.actions.lock().set(SIGUSR1, HANDLER);
-        send_process(&process, SigInfo::kernel(SIGUSR1));
-        sleep(MS);
-        assert_eq!(RESULT.load(Ordering::Relaxed), 1);
-    });
+            process.actions.lock().set(SIGUSR1, HANDLER);
+            send_process(&process, SigInfo::kernel(SIGUSR1));
+            sleep(MS);
+            assert_eq!(RESULT.load(Ordering::Relaxed), 1);
+        },
+    );
 }

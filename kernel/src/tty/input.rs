@@ -79,7 +79,7 @@ impl Discipline {
         }
         // Where both are the same character, it does either in turn.
         let toggles = self.termios.is(byte, Control::Start) && self.termios.is(byte, Control::Stop);
-        if self.termios.is(byte, Control::Start) && !(toggles && !self.is_stopped()) {
+        if self.termios.is(byte, Control::Start) && (!toggles || self.is_stopped()) {
             self.start(effects);
             self.commit_echo();
             return true;

@@ -99,7 +99,7 @@ fn a_reader_sleeps_until_the_line_is_finished() {
         type_in(&master, b"hel");
         sleep(MS);
         assert!(done().is_empty());
-        type_in(&master, b"lp\x7flo\r");
+        type_in(&master, b"p\x7flo\r");
         sleep(MS);
         assert_eq!(done().remove(0).1, Ok(b"hello\n".to_vec()));
         assert_eq!(seen(&master), b"help\x08 \x08lo\r\n");
@@ -196,6 +196,7 @@ fn interrupt_goes_to_the_foreground_group_and_hangup_to_the_leader() {
         Machine::new,
         || {
             let master = pair(Termios::initial());
+            testing::take_numbers(12);
             let processes: Vec<_> = [10, 11, 12].map(|pid| testing::new_process(Pid(pid))).into();
             {
                 let mut tree = tree::lock();
