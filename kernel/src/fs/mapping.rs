@@ -18,7 +18,7 @@ use super::table::{Fd, usable_file};
 use super::tree;
 use crate::errno::{Errno, KResult};
 use crate::mm::space::MapIntent;
-use crate::mm::{MappedFile, Page, frames};
+use crate::mm::{MappedFile, Page};
 use crate::process::credentials::{Gid, Uid};
 use crate::process::tree as processes;
 
@@ -48,14 +48,12 @@ fn spell(path: &Path) -> KResult<alloc::vec::Vec<u8>> {
     Ok(path.spell(&tree::root())?.for_display())
 }
 
-/// Memory of zeros that is nobody's: `/dev/zero`, mapped privately.
-struct Zeros;
+/// Memory of zeros that is nobody's: `/dev/zero`, mapped privately. All of it is one page, which nobody writes.
+struct Zeros(Page);
 
 impl MappedFile for Zeros {
     fn map_page(&self, _index: u64, _intent: MapIntent) -> KResult<Page> {
-        let frame = frames::zero_frame();
-        frames::get(frame);
-        Ok(Page::from_held(frame))
+        Ok(self.0.clone())
     }
 
     fn identity(&self) -> (u64, u64) {
@@ -107,7 +105,7 @@ pub fn map_file(fd: i32, shared: bool, protection: Protection) -> KResult<Mappin
         Some(DeviceMapping::Zeros) if shared => {
             Ok(Mapping { file: shared_memory(i64::MAX as u64 & !(PAGE_SIZE - 1))?, may_write })
         }
-        Some(DeviceMapping::Zeros) => Ok(Mapping { file: Arc::new(Zeros), may_write }),
+        Some(DeviceMapping::Zeros) => Ok(Mapping { file: Arc::new(Zeros(Page::zeroed()?)), may_write }),
         _ => Err(Errno::ENODEV),
     }
 }

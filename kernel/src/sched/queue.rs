@@ -4,7 +4,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-use platform::{CpuId, IrqState, Nanoseconds};
+use platform::{CpuId, IrqState};
 
 use crate::mm::AddressSpace;
 use crate::process::Task;
@@ -70,14 +70,6 @@ impl RunQueue {
     pub(super) fn set_idle(&mut self, idle: Arc<Task>) {
         self.current = Some(idle.clone());
         self.idle = Some(idle);
-    }
-
-    /// Time the CPU has had nothing to do.
-    pub fn idle_time(&self) -> Nanoseconds {
-        self.idle.as_ref().map_or(Nanoseconds::ZERO, |idle| {
-            let runs = self.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, idle));
-            idle.sched.runtime(runs)
-        })
     }
 
     pub(super) fn idle_task(&self) -> Option<&Arc<Task>> {
