@@ -77,6 +77,13 @@ pub trait FileOps: Send + Sync {
         let _ = visit;
     }
 
+    /// Calls `visit` for those of the [`Self::queues`] that are woken when one of `events` may have come. Errors and
+    /// hang-ups, which are reported in any case, wake them all.
+    fn queues_for(&self, events: PollEvents, visit: &mut dyn FnMut(&WaitQueue)) {
+        let _ = events;
+        self.queues(visit);
+    }
+
     /// Device control (`ioctl(2)`).
     fn ioctl(&self, file: &OpenFile, request: u32, argument: UserAddr) -> SysResult {
         let _ = (file, request, argument);

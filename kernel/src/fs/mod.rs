@@ -20,6 +20,7 @@ pub mod device;
 pub mod directory;
 pub mod dynamic;
 pub mod dynamic_file;
+pub mod event;
 pub mod file;
 pub mod flags;
 pub mod gunzip;
