@@ -37,6 +37,11 @@ macro_rules! cases {
 /// Absolute path of this program.
 pub(crate) static SELF: OnceLock<CString> = OnceLock::new();
 
+/// Notes the path of this program, while relative paths still lead to it. `run` does this by itself.
+pub fn locate() {
+    SELF.get_or_init(own_path);
+}
+
 /// Prints to standard output in as few writes as the kernel allows (one, normally).
 pub fn print(text: &str) {
     let _ = crate::sys::write_all(1, text.as_bytes());
@@ -46,7 +51,7 @@ pub fn print(text: &str) {
 /// none was chosen, 2 for a wrong command line.
 pub fn run(groups: &[&'static [Case]], helpers: &[Helper]) -> ! {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
-    SELF.get_or_init(own_path);
+    locate();
     if let Some(role) = args.first().and_then(|a| a.to_str()).and_then(|a| a.strip_prefix('@')) {
         match helpers.iter().find(|(name, _)| *name == role) {
             Some((_, helper)) => std::process::exit(helper(&args[1..])),

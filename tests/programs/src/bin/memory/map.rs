@@ -192,7 +192,7 @@ fn map_too_large() {
 }
 
 fn pattern(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i / 7 ^ i) as u8).collect()
+    (0..len).map(|i| ((i / 7) ^ i) as u8).collect()
 }
 
 fn file_private() {

@@ -215,10 +215,8 @@ fn child_death_is_told() {
         let pid = child(body);
         let info = take(&[libc::SIGCHLD]);
         // SAFETY: the kernel fills these for SIGCHLD.
-        eq!(
-            unsafe { (info.si_code, info.si_pid(), info.si_status(), info.si_uid()) },
-            (code, pid, status, 0)
-        );
+        let seen = unsafe { (info.si_code, info.si_pid(), info.si_status(), info.si_uid()) };
+        eq!(seen, (code, pid, status, 0));
         wait(pid);
     }
 }

@@ -240,7 +240,7 @@ fn frame_holds_floating_point_state() {
         // SAFETY: the kernel passes a ucontext with a pointer to an fxsave image, xmm0 at byte 160.
         unsafe {
             let fp = (*(context as *mut libc::ucontext_t)).uc_mcontext.fpregs as usize;
-            check!(fp != 0 && fp % 16 == 0);
+            check!(fp != 0 && fp.is_multiple_of(16));
             let xmm0 = (fp + 160) as *mut __m128i;
             let mut bytes = [0u8; 16];
             _mm_storeu_si128(bytes.as_mut_ptr() as *mut __m128i, _mm_loadu_si128(xmm0));
@@ -305,7 +305,7 @@ fn return_with_privileged_flags() {
     eq!(edited(|regs| regs[libc::REG_EFL as usize] &= !0x200), End::Exit(5));
     eq!(edited(|regs| regs[libc::REG_EFL as usize] |= 0x3000), End::Exit(5));
     eq!(edited(|regs| regs[libc::REG_EFL as usize] |= 0x2_0000), End::Exit(5));
-    eq!(edited(|regs| regs[libc::REG_EFL as usize] = -1 & !0x100 & !0x4_0400), End::Exit(5));
+    eq!(edited(|regs| regs[libc::REG_EFL as usize] = !0x4_0500), End::Exit(5));
 }
 
 fn return_to_wild_address_faults() {

@@ -82,7 +82,7 @@ fn lowest_number_first() {
     block(&signals);
     signals.iter().for_each(|s| raise(*s));
     unblock(&signals);
-    eq!(ORDER.load(SeqCst), 10_12_35_50_64);
+    eq!(ORDER.load(SeqCst), 1_012_355_064);
 }
 
 fn sigqueue_carries_a_value() {
