@@ -22,6 +22,8 @@ pub mod sched;
 pub mod signal;
 pub mod sync;
 pub mod syscall;
+#[cfg(test)]
+pub mod testing;
 pub mod time;
 pub mod trap;
 pub mod tty;

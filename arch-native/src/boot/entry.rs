@@ -62,6 +62,11 @@ pvh_start:
     bt edx, 29
     jnc boot_no_long_mode
 
+    // The loader may have put the image where there is no memory to keep it.
+    mov dword ptr [image_end - 4], 0x5aa5c33c
+    cmp dword ptr [image_end - 4], 0x5aa5c33c
+    jne boot_no_memory
+
     // 4 GiB in pages of 2 MiB: present, writable, large.
     xor ecx, ecx
 2:  mov eax, ecx
@@ -116,8 +121,12 @@ boot_enter_long_mode:
     jmp rbx
 
     .code32
+boot_no_memory:
+    mov ebx, offset boot_no_memory_text
+    jmp boot_unusable
 boot_no_long_mode:
     mov ebx, offset boot_no_long_mode_text
+boot_unusable:
 2:  mov al, [ebx]
     test al, al
     jz 3f
@@ -153,6 +162,8 @@ boot_gdt_pointer:
     .long 0                         // the base has 64 bits when it is loaded in 64-bit mode
 boot_no_long_mode_text:
     .asciz "unusable the CPU has no 64-bit mode\n"
+boot_no_memory_text:
+    .asciz "unusable too little memory for the kernel image\n"
 
     .section .rodata.trampoline, "a", @progbits
     .code16

@@ -33,10 +33,6 @@ bitflags::bitflags! {
         const TSC_DEADLINE = 1 << 10;
         /// A hypervisor says that it is there.
         const HYPERVISOR = 1 << 11;
-        /// The time stamp counter runs at one rate in every state.
-        const INVARIANT_TSC = 1 << 12;
-        /// RDTSCP.
-        const RDTSCP = 1 << 13;
     }
 }
 
@@ -56,11 +52,11 @@ pub fn has(feature: Features) -> bool {
 /// Finds the features; fails if the CPU lacks something this backend cannot do without.
 pub fn detect() -> Result<(), Unusable> {
     let id = cpuid();
+    FEATURES.store(features(&id).bits(), Relaxed);
     let basic = id.get_feature_info().ok_or(Unusable("the CPU does not say what it can do"))?;
     let extended = id
         .get_extended_processor_and_feature_identifiers()
         .ok_or(Unusable("the CPU does not say what it can do"))?;
-    let structured = id.get_extended_feature_info();
 
     for (present, what) in [
         (extended.has_execute_disable(), "the CPU cannot forbid execution (NX)"),
@@ -74,28 +70,31 @@ pub fn detect() -> Result<(), Unusable> {
             return Err(Unusable(what));
         }
     }
+    Ok(())
+}
 
+/// What CPUID says.
+fn features(id: &CpuId<CpuIdReaderNative>) -> Features {
     let mut features = Features::empty();
-    features.set(Features::GLOBAL_PAGES, basic.has_pge());
-    features.set(Features::PCID, basic.has_pcid() && basic.has_pge());
-    features.set(Features::XSAVE, basic.has_xsave());
-    features.set(Features::X2APIC, basic.has_x2apic());
-    features.set(Features::TSC_DEADLINE, basic.has_tsc_deadline());
-    features.set(Features::HYPERVISOR, basic.has_hypervisor());
-    features.set(Features::GIBIBYTE_PAGES, extended.has_1gib_pages());
-    features.set(Features::RDTSCP, extended.has_rdtscp());
-    if let Some(structured) = structured {
+    if let Some(basic) = id.get_feature_info() {
+        features.set(Features::GLOBAL_PAGES, basic.has_pge());
+        features.set(Features::PCID, basic.has_pcid() && basic.has_pge());
+        features.set(Features::XSAVE, basic.has_xsave());
+        features.set(Features::X2APIC, basic.has_x2apic());
+        features.set(Features::TSC_DEADLINE, basic.has_tsc_deadline());
+        features.set(Features::HYPERVISOR, basic.has_hypervisor());
+    }
+    if let Some(extended) = id.get_extended_processor_and_feature_identifiers() {
+        features.set(Features::GIBIBYTE_PAGES, extended.has_1gib_pages());
+    }
+    if let Some(structured) = id.get_extended_feature_info() {
         features.set(Features::SMEP, structured.has_smep());
         features.set(Features::SMAP, structured.has_smap());
         features.set(Features::UMIP, structured.has_umip());
         features.set(Features::FSGSBASE, structured.has_fsgsbase());
     }
     if let Some(state) = id.get_extended_state_info() {
-        features.set(Features::XSAVEOPT, basic.has_xsave() && state.has_xsaveopt());
+        features.set(Features::XSAVEOPT, features.contains(Features::XSAVE) && state.has_xsaveopt());
     }
-    if let Some(power) = id.get_advanced_power_mgmt_info() {
-        features.set(Features::INVARIANT_TSC, power.has_invariant_tsc());
-    }
-    FEATURES.store(features.bits(), Relaxed);
-    Ok(())
+    features
 }

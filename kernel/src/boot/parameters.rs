@@ -31,7 +31,12 @@ pub fn set(text: &[u8]) {
     }
 }
 
+/// The command line as it was given.
+pub fn text() -> &'static [u8] {
+    TEXT.get().map_or(&[], Vec::as_slice)
+}
+
 /// The command line.
 pub fn command_line() -> CommandLine<'static> {
-    CommandLine::new(TEXT.get().map_or(&[], Vec::as_slice))
+    CommandLine::new(text())
 }

@@ -48,6 +48,7 @@ pub fn execute(program: &Program, start: &Start) -> KResult<TrapFrame> {
     process.has_executed.store(true, Ordering::Relaxed);
     signal::reset_for_exec(process);
     process.timers.on_exec(process);
+    process.attributes.on_exec();
     task.set_name(last_part(&start.file_name));
     if let Some(own) = own_files {
         let shared = core::mem::replace(&mut *process.files.lock(), own);

@@ -99,6 +99,7 @@ fn leave_process(task: &Arc<Task>, status: u32) {
         process.threads.lock().retain(|other| !Arc::ptr_eq(other, task));
     }
     signal::on_thread_exit(task);
+    process.timers.on_thread_exit(task);
     let last = process.live_threads.fetch_sub(1, Ordering::AcqRel) == 1;
     if last && !process.exiting.swap(true, Ordering::AcqRel) {
         process.exit_status.store(status, Ordering::Release);

@@ -14,9 +14,11 @@ pub const PID_MAX: u32 = 32768;
 struct Pids {
     used: IdAllocator,
     next: u32,
+    /// Numbers ever given out.
+    made: u64,
 }
 
-static PIDS: IrqLock<Pids> = IrqLock::new(Pids { used: IdAllocator::new(), next: 1 });
+static PIDS: IrqLock<Pids> = IrqLock::new(Pids { used: IdAllocator::new(), next: 1, made: 0 });
 
 impl Pid {
     /// A number not in use, above those given out lately; none if all are in use.
@@ -25,6 +27,7 @@ impl Pid {
         let next = pids.next;
         let id = pids.used.alloc_cyclic(next, 1, PID_MAX).ok()?;
         pids.next = id + 1;
+        pids.made += 1;
         Some(Self(id as i32))
     }
 
@@ -33,4 +36,14 @@ impl Pid {
         let known = PIDS.lock().used.free(self.0 as u32);
         debug_assert!(known.is_ok(), "a process number was freed twice");
     }
+}
+
+/// The number given out last.
+pub fn last() -> Pid {
+    Pid(PIDS.lock().next as i32 - 1)
+}
+
+/// How many numbers were ever given out: threads and processes made since boot.
+pub fn made() -> u64 {
+    PIDS.lock().made
 }

@@ -193,6 +193,11 @@ impl Task {
         }
     }
 
+    /// What it is for.
+    pub fn kind(&self) -> TaskKind {
+        self.kind
+    }
+
     /// Whether it is a thread of a user program.
     pub fn is_user(&self) -> bool {
         self.kind == TaskKind::User

@@ -41,3 +41,61 @@ pub fn set_affinity(task: &Arc<Task>, cpus: CpuSet) {
         return;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::sync::atomic::{AtomicBool, AtomicU32};
+
+    use platform::{CpuId, Nanoseconds};
+
+    use super::*;
+    use crate::hook::cpu;
+    use crate::{sched, testing, time};
+
+    static STOP: AtomicBool = AtomicBool::new(false);
+    /// Where each of two busy tasks has been seen last.
+    static SEEN: [AtomicU32; 2] = [const { AtomicU32::new(u32::MAX) }; 2];
+
+    fn busy(which: usize) {
+        while !STOP.load(Ordering::Relaxed) {
+            SEEN[which].store(percpu::cpu_id().0, Ordering::Relaxed);
+            sim::advance(Nanoseconds(50_000));
+            let state = cpu::irq_save();
+            cpu::irq_restore(state);
+            sched::resched_if_needed();
+        }
+    }
+
+    fn sleep() {
+        time::sleep_until(time::now() + Nanoseconds::from_millis(20)).unwrap();
+    }
+
+    fn seen() -> [u32; 2] {
+        [0, 1].map(|which| SEEN[which].load(Ordering::Relaxed))
+    }
+
+    #[test]
+    fn running_and_waiting_tasks_move_to_where_they_may_run() {
+        let name = "sched::affinity::tests::running_and_waiting_tasks_move_to_where_they_may_run";
+        testing::run(
+            name,
+            || sim::Machine::new().cpus(2),
+            || {
+                let on = |cpu| CpuSet::one(CpuId(cpu));
+                set_affinity(&crate::process::current().shared(), on(0));
+                let tasks = [testing::spawn(|| busy(0)), testing::spawn(|| busy(1))];
+                // Both on one CPU: one of them runs there and the other waits.
+                tasks.iter().for_each(|task| set_affinity(task, on(1)));
+                sleep();
+                assert_eq!(seen(), [1, 1]);
+                tasks.iter().for_each(|task| set_affinity(task, on(0)));
+                sleep();
+                assert_eq!(seen(), [0, 0]);
+                set_affinity(&tasks[1], on(1));
+                sleep();
+                assert_eq!(seen(), [0, 1]);
+                STOP.store(true, Ordering::Relaxed);
+            },
+        );
+    }
+}

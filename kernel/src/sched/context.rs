@@ -25,7 +25,7 @@ struct InitialStack {
     rbx: u64,
     rbp: u64,
     return_address: u64,
-    /// Ends the chain of frame pointers, and keeps the ABI's alignment: RSP + 8 is a multiple of 16 at entry.
+    /// Ends the chain of frame pointers.
     end: u64,
 }
 
@@ -95,6 +95,8 @@ unsafe extern "C" fn switch_stacks(save: *mut VirtAddr, next: VirtAddr) {
 #[unsafe(naked)]
 unsafe extern "C" fn start() {
     naked_asm!(
+        // Whatever the top was: the ABI wants it aligned before a call.
+        "and rsp, -16",
         "call {finish}",
         "mov rdi, r12",
         "call r13",

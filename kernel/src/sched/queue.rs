@@ -62,6 +62,11 @@ impl RunQueue {
         self.fresh.len() + self.spent.len()
     }
 
+    /// Time the CPU has had nothing to do.
+    pub fn idle_time(&self) -> platform::Nanoseconds {
+        self.idle.as_ref().map_or(platform::Nanoseconds::ZERO, |idle| idle.sched.runtime(self.runs(idle)))
+    }
+
     pub(super) fn set_idle(&mut self, idle: Arc<Task>) {
         self.current = Some(idle.clone());
         self.idle = Some(idle);

@@ -114,9 +114,9 @@ fn switch_user_state(run_queue: &mut RunQueue, previous: &Task, next: &Task) {
         }
     }
     let Some(space) = next.space() else { return };
-    let same = run_queue.active_space.as_ref().is_some_and(|active| Arc::ptr_eq(active, &space));
+    let same = run_queue.active_space.as_ref().is_some_and(|active| Arc::ptr_eq(active, space));
     if !same {
-        AddressSpace::activate(&space, run_queue.active_space.replace(space.clone()));
+        AddressSpace::activate(space, run_queue.active_space.replace(space.clone()));
     }
     cpu::set_user_bases(next.saved_bases());
     if run_queue.extended_owner() != &raw const *next || next.extended_cpu() != Some(percpu::cpu_id()) {

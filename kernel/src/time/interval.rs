@@ -179,6 +179,12 @@ fn set(process: &Arc<Process>, which: Which, setting: Setting) -> KResult<Settin
     Ok(old)
 }
 
+/// Arms ITIMER_REAL; returns what was left.
+#[cfg(test)]
+pub(super) fn set_real(process: &Arc<Process>, value: Nanoseconds, interval: Nanoseconds) -> KResult<Nanoseconds> {
+    set(process, Which::Real, Setting { value, interval }).map(|old| old.value)
+}
+
 /// `getitimer(2)`
 pub(super) fn getitimer(call: &mut Call<'_>) -> SysResult {
     let which = Which::from_number(call.int(0))?;

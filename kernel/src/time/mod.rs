@@ -18,6 +18,8 @@ mod sleep;
 mod source;
 mod timers;
 mod wall;
+#[cfg(test)]
+mod sim_tests;
 
 pub use calls::SYSTEM_CALLS;
 pub use clocks::{ClockId, deadline_after, deadline_at};

@@ -104,7 +104,7 @@ pub(super) fn clock_nanosleep(call: &mut Call<'_>) -> SysResult {
 }
 
 /// Sleeps until the wall clock shows `time`, however it is set meanwhile.
-fn sleep_until_wall_clock(time: Nanoseconds) -> SysResult {
+pub(super) fn sleep_until_wall_clock(time: Nanoseconds) -> SysResult {
     loop {
         let sets = wall::sets();
         let changed = || (wall::sets() != sets).then_some(());

@@ -1,6 +1,6 @@
 //! Table walks, with no machine in them: where the tables lie and where frames come from is the caller's.
 //!
-//! A walk over a range descends once for each leaf table (2 MiB) and steps over what is absent at the level where it is
+//! A walk over a range descends to each leaf table (2 MiB) once and steps over what is absent at the level where it is
 //! absent. Lower tables stay until the whole space is dropped, for a processor may still walk a table that was just
 //! emptied.
 
@@ -38,6 +38,12 @@ const fn span(level: u32) -> u64 {
     PAGE_SIZE << (9 * (level - 1))
 }
 
+/// The first address that an entry after the one of `address` at `level` leads to.
+#[inline(always)]
+const fn next(address: u64, level: u32) -> u64 {
+    (address | (span(level) - 1)) + 1
+}
+
 #[inline(always)]
 const fn index(address: u64, level: u32) -> usize {
     (address >> (12 + 9 * (level - 1))) as usize & (ENTRIES - 1)
@@ -62,14 +68,6 @@ pub fn clear(table: &Table) {
             store(slot, Entry::EMPTY);
         }
     }
-}
-
-/// What a descent found.
-enum Descent<'a> {
-    /// The leaf table for the address.
-    Leaf(&'a Table),
-    /// Nothing is mapped below this address.
-    Absent(u64),
 }
 
 /// Translations under one top-level table.
@@ -108,18 +106,14 @@ impl<'a, M: TableMemory> Walker<'a, M> {
     }
 
     #[inline(always)]
-    fn descend(&self, address: u64) -> Descent<'a> {
+    fn descend(&self, address: u64) -> Option<&'a Table> {
         let mut table = self.table(self.root);
         let mut level = 4;
         while level > 1 {
-            let entry = load(&table[index(address, level)]);
-            if !entry.is_present() {
-                return Descent::Absent((address | (span(level) - 1)) + 1);
-            }
-            table = self.table(entry.frame());
+            table = self.below(table, address, level)?;
             level -= 1;
         }
-        Descent::Leaf(table)
+        Some(table)
     }
 
     #[inline(always)]
@@ -154,22 +148,42 @@ impl<'a, M: TableMemory> Walker<'a, M> {
         pages: PageRange,
         mut visit: impl FnMut(&'a [AtomicU64], u64) -> Option<u64>,
     ) -> VirtAddr {
+        let end = pages.end.0;
         let mut address = pages.start.0;
-        while address < pages.end.0 {
-            address = match self.descend(address) {
-                Descent::Absent(next) => next,
-                Descent::Leaf(table) => {
-                    let next = ((address | (span(2) - 1)) + 1).min(pages.end.0);
-                    let first = index(address, 1);
-                    let count = ((next - address) / PAGE_SIZE) as usize;
-                    if let Some(stopped) = visit(&table[first..first + count], address) {
-                        return VirtAddr(stopped);
-                    }
-                    next
-                }
+        let table4 = self.table(self.root);
+        while address < end {
+            let end4 = next(address, 4).min(end);
+            let Some(table3) = self.below(table4, address, 4) else {
+                address = end4;
+                continue;
             };
+            while address < end4 {
+                let end3 = next(address, 3).min(end4);
+                let Some(table2) = self.below(table3, address, 3) else {
+                    address = end3;
+                    continue;
+                };
+                while address < end3 {
+                    let end2 = next(address, 2).min(end3);
+                    if let Some(table1) = self.below(table2, address, 2) {
+                        let first = index(address, 1);
+                        let count = ((end2 - address) / PAGE_SIZE) as usize;
+                        if let Some(stopped) = visit(&table1[first..first + count], address) {
+                            return VirtAddr(stopped);
+                        }
+                    }
+                    address = end2;
+                }
+            }
         }
         pages.end
+    }
+
+    /// The table that `table`'s entry for `address` leads to.
+    #[inline(always)]
+    fn below(&self, table: &Table, address: u64, level: u32) -> Option<&'a Table> {
+        let entry = load(&table[index(address, level)]);
+        entry.is_present().then(|| self.table(entry.frame()))
     }
 
     /// [`platform::Paging::map`].
@@ -200,7 +214,7 @@ impl<'a, M: TableMemory> Walker<'a, M> {
     /// [`platform::Paging::replace`].
     #[inline]
     pub fn replace(&self, page: VirtAddr, frame: PhysFrame, protection: Protection) -> bool {
-        let Descent::Leaf(table) = self.descend(page.0) else { return false };
+        let Some(table) = self.descend(page.0) else { return false };
         let slot = &table[index(page.0, 1)];
         if !load(slot).is_mapped() {
             return false;
@@ -212,10 +226,7 @@ impl<'a, M: TableMemory> Walker<'a, M> {
     /// [`platform::Paging::query`].
     #[inline]
     pub fn query(&self, page: VirtAddr) -> Option<Mapping> {
-        match self.descend(page.0) {
-            Descent::Leaf(table) => load(&table[index(page.0, 1)]).mapping(),
-            Descent::Absent(_) => None,
-        }
+        load(&self.descend(page.0)?[index(page.0, 1)]).mapping()
     }
 
     /// [`platform::Paging::protect`].
@@ -301,18 +312,21 @@ impl<'a, M: TableMemory> Walker<'a, M> {
     /// Frees every table below the first `entries` entries of the root; no leaf is mapped there.
     pub fn free_tables(&self, entries: usize) {
         for slot in &self.table(self.root)[..entries] {
-            self.free_below(load(slot), 3);
-            store(slot, Entry::EMPTY);
+            let entry = load(slot);
+            if entry.is_present() {
+                self.free_below(entry, 3);
+                store(slot, Entry::EMPTY);
+            }
         }
     }
 
     fn free_below(&self, entry: Entry, level: u32) {
-        if !entry.is_present() {
-            return;
-        }
         if level > 1 {
             for slot in self.table(entry.frame()) {
-                self.free_below(load(slot), level - 1);
+                let below = load(slot);
+                if below.is_present() {
+                    self.free_below(below, level - 1);
+                }
             }
         }
         self.memory.free(entry.frame());

@@ -165,6 +165,26 @@ impl AddressSpace {
         if covered { Ok(()) } else { Err(Errno::ENOMEM) }
     }
 
+    /// Takes away the translations of a file's pages `first..end` (the file has become shorter, or got a hole): the next
+    /// access asks the file again. Copies that a private mapping has made go too where the file no longer reaches, as
+    /// on Linux.
+    pub fn forget_file(&self, identity: (u64, u64), first: u64, end: u64) {
+        let layout = self.layout();
+        for vma in layout.vmas.as_slice() {
+            let Backing::File { file, offset } = &vma.backing else { continue };
+            if file.identity() != identity {
+                continue;
+            }
+            let mapped_first = offset / PAGE_SIZE;
+            let from = first.max(mapped_first) - mapped_first;
+            let to = end.saturating_sub(mapped_first).min(vma.range.size() / PAGE_SIZE);
+            let start = vma.range.start() + from.min(to) * PAGE_SIZE;
+            if let Some(part) = UserRange::new(start, vma.range.start() + to * PAGE_SIZE) {
+                self.unmap_pages(part);
+            }
+        }
+    }
+
     /// Maps pages of the kernel's, which it holds for ever, behind one another; returns where.
     pub fn map_special(&self, pages: &[(PhysFrame, Protection)], name: &'static str) -> KResult<UserAddr> {
         let mut layout = self.layout();
