@@ -117,6 +117,7 @@ errnos! {
     EISCONN = 106, "transport endpoint is already connected";
     ENOTCONN = 107, "transport endpoint is not connected";
     ESHUTDOWN = 108, "cannot send after transport endpoint shutdown";
+    ETOOMANYREFS = 109, "too many references";
     ETIMEDOUT = 110, "connection timed out";
     ECONNREFUSED = 111, "connection refused";
     EALREADY = 114, "operation already in progress";

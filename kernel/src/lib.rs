@@ -15,6 +15,7 @@ pub mod hook;
 pub mod irq;
 pub mod logger;
 pub mod mm;
+pub mod net;
 pub mod percpu;
 pub mod process;
 pub mod random;

@@ -8,13 +8,13 @@ use platform::{
     BootInfo, CpuId, End, Exception, Interrupt, Kernel, PhysFrame, SecondaryStart, TrapFrame, VirtAddr,
 };
 
+use crate::boot::start::{KERNEL_PROCESS, kernel_process};
 use crate::hook::{self, cpu};
 use crate::mm::{self, KernelStack, frames};
 use crate::process::process::NewProcess;
 use crate::process::{Credentials, Limits, Pid, Process, Task};
 use crate::sched;
 use crate::signal::SignalActions;
-use crate::sync::Once;
 use crate::trap::Upcalls;
 use crate::{fs, percpu, time};
 
@@ -24,12 +24,11 @@ struct TestKernel;
 type Body = fn();
 
 static BODY: Mutex<Option<Body>> = Mutex::new(None);
-static PROCESS: Once<Arc<Process>> = Once::new();
 static STACK: AtomicU64 = AtomicU64::new(0);
 
 /// The process that the tasks of a test belong to.
 pub fn process() -> Arc<Process> {
-    PROCESS.get().expect("no machine runs").clone()
+    kernel_process()
 }
 
 /// A process with no thread.
@@ -61,10 +60,24 @@ pub fn outcome(machine: sim::Machine, body: Body) -> sim::Outcome {
     machine.run::<TestKernel>()
 }
 
+/// Takes the process numbers from 1 to `last`, for processes and threads of the test's own.
+pub fn take_numbers(last: i32) {
+    while Pid::allocate().expect("there are numbers") < Pid(last) {}
+}
+
 /// Starts a task of the kernel's that runs `body` and ends.
 pub fn spawn(body: Body) -> Arc<Task> {
+    spawn_in(process(), Pid(0), body)
+}
+
+/// As [`spawn`], as a thread of `process` with the number `tid`.
+pub fn spawn_in(process: Arc<Process>, tid: Pid, body: Body) -> Arc<Task> {
     let task =
-        Task::kernel(Pid(0), process(), "test", run_body, body as usize).expect("no memory for a task");
+        Task::kernel(tid, process.clone(), "test", run_body, body as usize).expect("no memory for a task");
+    if tid != Pid(0) {
+        process.threads.lock().push(task.clone());
+        process.live_threads.fetch_add(1, Ordering::Relaxed);
+    }
     sched::enqueue_new(&task);
     task
 }
@@ -99,7 +112,7 @@ impl Kernel for TestKernel {
         let machine = hook::boot::discover().expect("the machine is usable");
         time::init();
         fs::init();
-        let process = PROCESS.call_once(|| new_process(Pid(0)));
+        let process = KERNEL_PROCESS.call_once(|| new_process(Pid(0)));
         sched::install_idle_task(Task::idle(process.clone(), KernelStack::borrowed(here())));
         for other in machine.cpus.without(CpuId(0)).iter() {
             let stack = KernelStack::allocate().expect("no memory for a stack");

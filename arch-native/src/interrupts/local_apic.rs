@@ -111,12 +111,17 @@ pub fn discover<K: Kernel>(address: Option<PhysAddr>) -> Result<(), Unusable> {
 fn enable_mode() {
     let (frame, flags) = ApicBase::read();
     let mut wanted = flags | ApicBaseFlags::LAPIC_ENABLE;
+    if wanted != flags {
+        // SAFETY: enables the APIC in the mode it comes up in; x2APIC mode can only follow that.
+        unsafe { ApicBase::write(frame, wanted) };
+    }
+    let flags = wanted;
     wanted.set(
         ApicBaseFlags::X2APIC_ENABLE,
         has(Features::X2APIC) || flags.contains(ApicBaseFlags::X2APIC_ENABLE),
     );
     if wanted != flags {
-        // SAFETY: from disabled or xAPIC mode to the mode wanted, as the manual allows.
+        // SAFETY: from xAPIC mode to x2APIC mode, as the manual allows.
         unsafe { ApicBase::write(frame, wanted) };
     }
 }

@@ -2,12 +2,11 @@
 //!
 //! One request is under way at a time. Who makes it holds the lock with interrupts disabled only while it waits for
 //! acknowledgements; who waits for the lock serves the request it waits for, so two CPUs that flush each other do not
-//! wait for ever.
+//! wait for ever. CPUs on which the space is not active are left alone: they find out when they activate it.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use platform::{CpuSet, PAGE_SIZE, PageRange, PhysFrame, VirtAddr};
-use x86_64::instructions::tlb;
 use x86_64::registers::control::{Cr4, Cr4Flags};
 
 use super::space;
@@ -47,7 +46,7 @@ fn flush_user_here(root: PhysFrame, pages: PageRange) {
     if pages.pages() <= MOST_SINGLE_PAGES {
         single(pages);
     } else {
-        tlb::flush_all();
+        space::reload();
     }
 }
 
@@ -63,7 +62,8 @@ fn flush_kernel_here(pages: PageRange) {
         Cr4::write(flags - Cr4Flags::PAGE_GLOBAL);
         Cr4::write(flags);
     }
-    tlb::flush_all();
+    // Without global pages the flag is no flag.
+    space::reload();
 }
 
 #[inline]
@@ -85,8 +85,9 @@ pub fn user(root: PhysFrame, pages: PageRange, cpus: CpuSet) {
         flush_user_here(root, pages);
     }
     let others = cpus.without(here);
+    let needed = !others.is_empty() && !space::users(root, others).is_empty();
     drop(guard);
-    if !others.is_empty() {
+    if needed {
         on_others(root.0, pages, cpus);
     }
 }
@@ -122,7 +123,10 @@ fn on_others(root: u64, pages: PageRange, cpus: CpuSet) {
     if cpus.contains(here) {
         flush_here(root, pages);
     }
-    let others = cpus.without(here);
+    let mut others = cpus.without(here);
+    if root != KERNEL {
+        others = space::users(PhysFrame(root), others);
+    }
     REQUEST.root.store(root, Ordering::Relaxed);
     REQUEST.start.store(pages.start.0, Ordering::Relaxed);
     REQUEST.end.store(pages.end.0, Ordering::Relaxed);

@@ -5,9 +5,9 @@
 //! A CPU that comes back to a space under the number it had keeps its translations only if the generation is still the
 //! same. The generation is kept in an entry of the space's top-level table that is never present.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering, fence};
 
-use platform::{MAX_CPUS, PhysFrame};
+use platform::{CpuSet, MAX_CPUS, PhysFrame};
 use x86_64::registers::control::Cr3;
 
 use super::direct_table;
@@ -82,18 +82,36 @@ unsafe impl Sync for PerCpu {}
 
 static ALL_NUMBERS: PerCpu = PerCpu([const { core::cell::UnsafeCell::new(Numbers::new()) }; MAX_CPUS]);
 
+/// The space each CPU has active or is about to; frame 0 for the kernel's own. On a cache line of its own: each is
+/// written at every change of space.
+#[repr(align(64))]
+struct Active(AtomicU64);
+
+static ACTIVE: [Active; MAX_CPUS] = [const { Active(AtomicU64::new(0)) }; MAX_CPUS];
+
+/// Those of `cpus` that may use translations of `root`. Any other that activates it later finds the tables as they are
+/// now: the CPU that changes spaces says so before it loads CR3, which no walk overtakes.
+pub fn users(root: PhysFrame, cpus: CpuSet) -> CpuSet {
+    fence(Ordering::SeqCst);
+    cpus.iter().filter(|cpu| ACTIVE[cpu.index()].0.load(Ordering::Relaxed) == root.0).collect()
+}
+
 /// Loads `root`.
 ///
 /// # Safety
 /// It is a top-level table with the kernel's entries; interrupts are disabled.
 #[inline(always)]
 pub unsafe fn activate(root: PhysFrame) {
+    let cpu = current_cpu().index();
+    ACTIVE[cpu].0.store(root.0, Ordering::Relaxed);
     let mut value = root.start().0;
     if has(Features::PCID) {
+        // Who takes a translation away either finds this CPU active or has this CPU find the new generation.
+        fence(Ordering::SeqCst);
         // SAFETY: a top-level table; the element is this CPU's, and nothing interrupts.
         let (number, good) = unsafe {
-            let generation = direct_table(root)[GENERATION_ENTRY].load(Ordering::SeqCst);
-            (*ALL_NUMBERS.0[current_cpu().index()].get()).choose(root, generation)
+            let generation = direct_table(root)[GENERATION_ENTRY].load(Ordering::Relaxed);
+            (*ALL_NUMBERS.0[cpu].get()).choose(root, generation)
         };
         value |= number | if good { KEEP } else { 0 };
     }
@@ -107,8 +125,18 @@ pub unsafe fn activate(root: PhysFrame) {
 /// `root` is its top-level table.
 #[inline(always)]
 pub unsafe fn activate_kernel(root: PhysFrame) {
+    ACTIVE[current_cpu().index()].0.store(0, Ordering::Relaxed);
     // SAFETY: the kernel's translations never change but in its windows, which have flushes of their own.
     unsafe { load(root.start().0 | if has(Features::PCID) { KEEP } else { 0 }) };
+}
+
+/// Drops all translations of the active space, but for global pages.
+pub fn reload() {
+    // The number of the space is part of what is read, and the bit that keeps translations reads as zero.
+    // SAFETY: what is loaded is what was there.
+    unsafe {
+        core::arch::asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack, preserves_flags));
+    }
 }
 
 #[inline(always)]

@@ -16,6 +16,8 @@ static LAST: AtomicU64 = AtomicU64::new(0);
 /// The part of the CPU that starts another.
 pub fn as_first() {
     LAST.store(0, Ordering::Relaxed);
+    // The second waits for its first turn; what an earlier CPU left behind does not count.
+    TURN.store(0, Ordering::Release);
     if !take_turns(0) {
         tsc::guard();
     }
@@ -41,9 +43,7 @@ fn take_turns(who: u64) -> bool {
         }
         let now = tsc::ticks();
         good &= now >= LAST.swap(now, Ordering::AcqRel);
-        // The second one's last turn leads back to the start, for the next CPU.
-        let next = if mine == 2 * ROUNDS - 1 { 0 } else { mine + 1 };
-        TURN.store(next, Ordering::Release);
+        TURN.store(mine + 1, Ordering::Release);
     }
     good
 }

@@ -47,7 +47,7 @@ const TICKS_TO_MOVE: u64 = 3_000_000;
 /// No window is longer, however slow its reference: about a tenth of a second.
 const MOST_TICKS: u64 = 300_000_000;
 /// Readings of which the least disturbed one counts.
-const READINGS: u32 = 5;
+const READINGS: u32 = 8;
 
 /// What the machine may have to count against.
 #[derive(Clone, Copy, Default, Debug)]
@@ -219,27 +219,33 @@ impl Reference {
     }
 }
 
-/// All three counters at one moment.
+/// A counter's value, and the time stamp counter in the middle of reading it.
 #[derive(Clone, Copy)]
 struct Reading {
     tsc: u64,
-    reference: u64,
-    apic_timer: u64,
+    value: u64,
 }
 
-/// Of a few readings the one that took least time: the others were interrupted below.
-fn reading(reference: Reference) -> Reading {
-    let mut best: Option<(u64, Reading)> = None;
+/// Of a few readings the one that took least time: the others were interrupted below, or the code was new.
+fn reading(read: impl Fn() -> u64) -> Reading {
+    let mut least = u64::MAX;
+    let mut best = Reading { tsc: 0, value: 0 };
     for _ in 0..READINGS {
         let before = tsc::ticks();
-        let reading =
-            Reading { tsc: before, reference: reference.read(), apic_timer: timer::counted().into() };
+        let value = read();
         let took = tsc::ticks().wrapping_sub(before);
-        if best.is_none_or(|(least, _)| took < least) {
-            best = Some((took, Reading { tsc: before.wrapping_add(took / 2), ..reading }));
+        if took < least {
+            least = took;
+            best = Reading { tsc: before.wrapping_add(took / 2), value };
         }
     }
-    best.map_or(Reading { tsc: 0, reference: 0, apic_timer: 0 }, |(_, reading)| reading)
+    best
+}
+
+/// `count * rate / passed`.
+fn scaled(count: u64, rate: u64, passed: u64) -> Option<u64> {
+    let passed = u128::from(passed);
+    u64::try_from((u128::from(count) * u128::from(rate)).checked_div(passed)?).ok()
 }
 
 fn measure(reference: Reference) -> Option<Rates> {
@@ -251,21 +257,20 @@ fn measure(reference: Reference) -> Option<Rates> {
             return None;
         }
     }
-    let start = reading(reference);
-    while reference.between(start.reference, reference.read()) < reference.window() {
+    let read = || reference.read();
+    let count = || timer::counted().into();
+    let (start, start_count) = (reading(read), reading(count));
+    while reference.between(start.value, reference.read()) < reference.window() {
         if tsc::ticks().wrapping_sub(start.tsc) > MOST_TICKS {
             return None;
         }
     }
-    let end = reading(reference);
-    let passed = reference.between(start.reference, end.reference);
-    let rate = |ticks: u64| {
-        u64::try_from(u128::from(ticks) * u128::from(reference.rate()) / u128::from(passed)).ok()
-    };
-    let rates = Rates {
-        tsc: rate(end.tsc.wrapping_sub(start.tsc))?,
-        apic_timer: rate(end.apic_timer.wrapping_sub(start.apic_timer))?,
-    };
+    let (end, end_count) = (reading(read), reading(count));
+    let passed = reference.between(start.value, end.value);
+    let tsc = scaled(end.tsc.wrapping_sub(start.tsc), reference.rate(), passed)?;
+    let counted = end_count.value.wrapping_sub(start_count.value);
+    let apic_timer = scaled(counted, tsc, end_count.tsc.wrapping_sub(start_count.tsc))?;
+    let rates = Rates { tsc, apic_timer };
     // Slower than a megahertz is no counter of a CPU this code can run on.
     (rates.tsc >= 1_000_000 && rates.apic_timer >= 1_000_000).then_some(rates)
 }

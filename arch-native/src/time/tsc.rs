@@ -51,7 +51,7 @@ pub fn origin() -> u64 {
 /// Starts the clock: the counter runs at `hertz`.
 pub fn set_rate(hertz: u64) {
     NANOSECOND.store(Scale::between(1_000_000_000, hertz).0, Relaxed);
-    TICK.store(tick().unwrap_or(Scale::between(hertz, 1_000_000_000)).0, Relaxed);
+    TICK.store(Scale::between(hertz, 1_000_000_000).0, Relaxed);
 }
 
 /// Nanoseconds a tick, once the rate is known.

@@ -14,7 +14,7 @@ use crate::process::{Credentials, Limits, Pid, Process, Task};
 use crate::signal::SignalActions;
 use crate::{fs, logger, percpu, random, sched, time, tty, vdso};
 
-static KERNEL_PROCESS: Once<Arc<Process>> = Once::new();
+pub(crate) static KERNEL_PROCESS: Once<Arc<Process>> = Once::new();
 
 /// The process that the kernel's own tasks belong to.
 ///

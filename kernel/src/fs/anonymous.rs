@@ -21,7 +21,6 @@ use crate::sync::Once;
 struct Anonymous {
     pipes: Arc<Superblock>,
     sockets: Arc<Superblock>,
-    other: Arc<Superblock>,
     memory: Arc<Superblock>,
     /// Of everything that is neither pipe nor socket.
     inode: Arc<Inode>,
@@ -41,8 +40,14 @@ fn anonymous() -> &'static Anonymous {
         let owner = NewInode { mode: 0o600, uid: Uid(0), gid: Gid(0) };
         let inode = Inode::uncounted(&other, other.new_number(), InodeKind::Anonymous, owner);
         let root = Dentry::nameless(inode.clone());
-        let mount = Mount::new(other.clone(), root, b"none", MountFlags::empty());
-        Anonymous { pipes: new(FsKind::Pipes), sockets: new(FsKind::Sockets), memory: new(FsKind::Tmpfs), other, inode, mount }
+        let mount = Mount::new(other, root, b"none", MountFlags::empty());
+        Anonymous {
+            pipes: new(FsKind::Pipes),
+            sockets: new(FsKind::Sockets),
+            memory: new(FsKind::Tmpfs),
+            inode,
+            mount,
+        }
     })
 }
 
@@ -92,7 +97,7 @@ pub fn place_for(inode: &Arc<Inode>) -> Path {
     Path { mount: anonymous().mount.clone(), dentry: Dentry::nameless(inode.clone()) }
 }
 
-/// The file system of files that are neither pipe nor socket.
-pub fn other_superblock() -> &'static Arc<Superblock> {
-    &anonymous().other
+/// Pages of files in memory that have no name.
+pub fn memory_pages() -> u64 {
+    anonymous().memory.page_usage().0
 }

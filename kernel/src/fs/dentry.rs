@@ -46,7 +46,12 @@ impl Dentry {
     }
 
     fn with(link: Link, inode: Arc<Inode>) -> Arc<Self> {
-        Arc::new(Self { inode, link: SpinLock::new(link), mounts: AtomicU32::new(0), removed: AtomicBool::new(false) })
+        Arc::new(Self {
+            inode,
+            link: SpinLock::new(link),
+            mounts: AtomicU32::new(0),
+            removed: AtomicBool::new(false),
+        })
     }
 
     /// The directory it is in.

@@ -77,6 +77,13 @@ pub trait FileOps: Send + Sync {
         let _ = visit;
     }
 
+    /// Calls `visit` for those of the [`Self::queues`] that are woken when one of `events` may have come. Errors and
+    /// hang-ups, which are reported in any case, wake them all.
+    fn queues_for(&self, events: PollEvents, visit: &mut dyn FnMut(&WaitQueue)) {
+        let _ = events;
+        self.queues(visit);
+    }
+
     /// Device control (`ioctl(2)`).
     fn ioctl(&self, file: &OpenFile, request: u32, argument: UserAddr) -> SysResult {
         let _ = (file, request, argument);
@@ -154,7 +161,10 @@ pub fn register_char(major: u32, minors: core::ops::Range<u32>, driver: Arc<dyn 
 /// ENXIO if there is none.
 pub fn char_driver(number: DeviceNumber) -> KResult<Arc<dyn CharDevice>> {
     let drivers = DRIVERS.read();
-    let found = drivers.iter().rev().find(|entry| entry.major == number.major && entry.minors.contains(&number.minor));
+    let found = drivers
+        .iter()
+        .rev()
+        .find(|entry| entry.major == number.major && entry.minors.contains(&number.minor));
     found.map(|entry| entry.driver.clone()).ok_or(Errno::ENXIO)
 }
 

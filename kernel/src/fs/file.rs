@@ -242,8 +242,7 @@ impl OpenFile {
         match (&self.kind, &self.inode().kind) {
             (FileKind::Regular, InodeKind::Regular(file)) => {
                 let mut position = self.position.lock();
-                let at =
-                    if self.flags() & O_APPEND != 0 { WriteAt::End } else { WriteAt::Offset(*position) };
+                let at = if self.flags() & O_APPEND != 0 { WriteAt::End } else { WriteAt::Offset(*position) };
                 let (start, moved) = self.write_regular(file, at, from)?;
                 *position = start + moved as u64;
                 Ok(moved)
@@ -286,7 +285,8 @@ impl OpenFile {
     #[inline]
     fn write_regular(&self, file: &Regular, at: WriteAt, from: &mut IoSrc<'_>) -> KResult<(u64, usize)> {
         let inode = self.inode();
-        let process = &current().process;
+        let task = current();
+        let process = &task.process;
         let limit = process.limits.lock().get(Resource::FileSize).soft;
         let written = file.write_at(&inode.superblock, at, limit, from);
         match written {
@@ -307,7 +307,9 @@ impl OpenFile {
     /// What could be done now without waiting.
     pub fn poll(&self) -> PollEvents {
         match (&self.kind, &self.inode().kind) {
-            (FileKind::Pipe, InodeKind::Fifo(pipe)) => pipe.poll(self.check_readable().is_ok(), self.check_writable().is_ok()),
+            (FileKind::Pipe, InodeKind::Fifo(pipe)) => {
+                pipe.poll(self.check_readable().is_ok(), self.check_writable().is_ok())
+            }
             (FileKind::Device(ops) | FileKind::Seekable(ops), _) => ops.poll(),
             (FileKind::Path, _) => PollEvents::NVAL,
             _ => PollEvents::READABLE | PollEvents::WRITABLE,

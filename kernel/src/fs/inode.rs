@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use core::any::Any;
-use core::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 
 use super::device::DeviceNumber;
 use super::directory::Directory;
@@ -114,6 +114,7 @@ pub struct Inode {
     uid: AtomicU32,
     gid: AtomicU32,
     links: AtomicU32,
+    linkable: AtomicBool,
     /// Nanoseconds since 1970, as are the others.
     accessed: AtomicI64,
     modified: AtomicI64,
@@ -163,7 +164,12 @@ impl Inode {
     }
 
     /// A file with a number of the caller's choice, not counted as one the file system keeps.
-    pub fn uncounted(superblock: &Arc<Superblock>, number: u64, kind: InodeKind, with: NewInode) -> Arc<Self> {
+    pub fn uncounted(
+        superblock: &Arc<Superblock>,
+        number: u64,
+        kind: InodeKind,
+        with: NewInode,
+    ) -> Arc<Self> {
         // Taken back when it is dropped.
         let _ = superblock.charge_inode();
         Arc::new(Self::build(superblock.clone(), number, kind, with))
@@ -181,6 +187,7 @@ impl Inode {
             uid: AtomicU32::new(with.uid.0),
             gid: AtomicU32::new(with.gid.0),
             links: AtomicU32::new(links),
+            linkable: AtomicBool::new(false),
             accessed: AtomicI64::new(now),
             modified: AtomicI64::new(now),
             changed: AtomicI64::new(now),
@@ -214,6 +221,15 @@ impl Inode {
 
     pub(super) fn set_links(&self, links: u32) {
         self.links.store(links, Ordering::Relaxed);
+    }
+
+    /// Whether a file that was made without a name may get one.
+    pub fn is_linkable(&self) -> bool {
+        self.linkable.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_linkable(&self, linkable: bool) {
+        self.linkable.store(linkable, Ordering::Relaxed);
     }
 
     pub(super) fn add_link(&self) {
@@ -289,7 +305,9 @@ impl Inode {
     #[inline]
     pub fn touch_accessed(&self) {
         let accessed = self.accessed.load(Ordering::Relaxed);
-        if accessed <= self.modified.load(Ordering::Relaxed) || accessed <= self.changed.load(Ordering::Relaxed) {
+        if accessed <= self.modified.load(Ordering::Relaxed)
+            || accessed <= self.changed.load(Ordering::Relaxed)
+        {
             self.accessed.store(now(), Ordering::Relaxed);
         }
     }

@@ -54,12 +54,20 @@ impl UserVector {
 
     /// As the destination of a read.
     pub fn destination(&self) -> IoDst<'_> {
-        IoDst { far: FarDst::Vector { ranges: &self.ranges, done_in_first: 0 }, remaining: self.total, moved: 0 }
+        IoDst {
+            far: FarDst::Vector { ranges: &self.ranges, done_in_first: 0 },
+            remaining: self.total,
+            moved: 0,
+        }
     }
 
     /// As the source of a write.
     pub fn source(&self) -> IoSrc<'_> {
-        IoSrc { far: FarSrc::Vector { ranges: &self.ranges, done_in_first: 0 }, remaining: self.total, moved: 0 }
+        IoSrc {
+            far: FarSrc::Vector { ranges: &self.ranges, done_in_first: 0 },
+            remaining: self.total,
+            moved: 0,
+        }
     }
 }
 
@@ -323,7 +331,8 @@ mod tests {
 
     #[test]
     fn a_short_part_ends_the_transfer() {
-        let ranges = [UserRange { base: UserAddr(0), length: 8 }, UserRange { base: UserAddr(64), length: 8 }];
+        let ranges =
+            [UserRange { base: UserAddr(0), length: 8 }, UserRange { base: UserAddr(64), length: 8 }];
         let (mut left, mut done_in_first) = (&ranges[..], 0);
         assert_eq!(each_part(&mut left, &mut done_in_first, 16, |_, _, part| part.min(5)), 5);
         assert_eq!(done_in_first, 5);

@@ -277,7 +277,14 @@ mod tests {
     use super::*;
 
     fn lock(owner: usize, mode: LockMode, start: u64, last: u64) -> Lock {
-        Lock { sort: LockSort::Record, mode, owner: LockOwner::Table(owner), pid: Pid(owner as i32), start, last }
+        Lock {
+            sort: LockSort::Record,
+            mode,
+            owner: LockOwner::Table(owner),
+            pid: Pid(owner as i32),
+            start,
+            last,
+        }
     }
 
     proptest! {

@@ -51,7 +51,12 @@ static MOUNTS: SpinLock<Vec<Arc<Mount>>> = SpinLock::new(Vec::new());
 
 impl Mount {
     /// A mount that is not seen anywhere yet.
-    pub fn new(superblock: Arc<Superblock>, root: Arc<Dentry>, source: &[u8], flags: MountFlags) -> Arc<Self> {
+    pub fn new(
+        superblock: Arc<Superblock>,
+        root: Arc<Dentry>,
+        source: &[u8],
+        flags: MountFlags,
+    ) -> Arc<Self> {
         static NEXT_ID: AtomicU32 = AtomicU32::new(1);
         superblock.add_user();
         Arc::new(Self {
@@ -197,7 +202,8 @@ pub fn detach(top: Path, how: Detach) -> KResult<()> {
         while next < gone.len() {
             let mut index = 0;
             while index < mounts.len() {
-                let below = mounts[index].at.lock().as_ref().is_some_and(|at| Arc::ptr_eq(&at.mount, &gone[next]));
+                let below =
+                    mounts[index].at.lock().as_ref().is_some_and(|at| Arc::ptr_eq(&at.mount, &gone[next]));
                 if below { gone.push(mounts.remove(index)) } else { index += 1 }
             }
             next += 1;

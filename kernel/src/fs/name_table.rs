@@ -62,9 +62,7 @@ impl<T> NameTable<T> {
 
     fn position(&self, name: &[u8]) -> Option<usize> {
         let hash = hash(name);
-        let matches = |at: usize| {
-            matches!(&self.entries[at], Some(entry) if entry.hash == hash && entry.name.as_bytes() == name)
-        };
+        let matches = |at: usize| matches!(&self.entries[at], Some(entry) if entry.hash == hash && entry.name.as_bytes() == name);
         if self.index.is_empty() {
             return (0..self.entries.len()).find(|&at| matches(at));
         }
@@ -255,7 +253,9 @@ mod tests {
         }
         let mut seen = Vec::new();
         let mut from = 0;
-        while let Some((sequence, value)) = table.iter_from(from).map(|(sequence, _, &value)| (sequence, value)).next() {
+        while let Some((sequence, value)) =
+            table.iter_from(from).map(|(sequence, _, &value)| (sequence, value)).next()
+        {
             seen.push(value);
             from = sequence + 1;
             table.remove(&value.to_le_bytes());

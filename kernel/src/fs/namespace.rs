@@ -90,8 +90,8 @@ pub fn create(
 ///
 /// # Errors
 /// As [`create`]; EXDEV across mounts, EPERM for a directory, ENOENT for a file whose last name is gone unless it was
-/// made without one (`unnamed`).
-pub fn link(file: &Path, parent: &Path, name: &[u8], who: &Credentials, unnamed: bool) -> KResult<()> {
+/// made without one.
+pub fn link(file: &Path, parent: &Path, name: &[u8], who: &Credentials) -> KResult<()> {
     if !Arc::ptr_eq(&file.mount, &parent.mount) {
         return Err(Errno::EXDEV);
     }
@@ -99,7 +99,7 @@ pub fn link(file: &Path, parent: &Path, name: &[u8], who: &Credentials, unnamed:
     if inode.is_directory() {
         return Err(Errno::EPERM);
     }
-    if inode.links() == 0 && !unnamed {
+    if inode.links() == 0 && !inode.is_linkable() {
         return Err(Errno::ENOENT);
     }
     let mut counted = false;
@@ -307,12 +307,13 @@ impl Sides<'_> {
         mut to: Option<&mut Entries>,
         exchange: bool,
     ) -> KResult<[Option<super::dentry::Link>; 2]> {
-        let leads_to = |entries: &Entries, name: &[u8], dentry: Option<&Arc<Dentry>>| {
-            match (entries.names.get(name), dentry) {
-                (None, None) => true,
-                (Some(found), Some(dentry)) => Arc::ptr_eq(found, dentry),
-                _ => false,
-            }
+        let leads_to = |entries: &Entries, name: &[u8], dentry: Option<&Arc<Dentry>>| match (
+            entries.names.get(name),
+            dentry,
+        ) {
+            (None, None) => true,
+            (Some(found), Some(dentry)) => Arc::ptr_eq(found, dentry),
+            _ => false,
         };
         let old_key = Name::new(self.old.name)?;
         let new_key = Name::new(self.new.name)?;
@@ -389,7 +390,3 @@ impl Sides<'_> {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "namespace_tests.rs"]
-mod tests;

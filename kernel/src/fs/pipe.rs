@@ -244,8 +244,7 @@ impl Pipe {
             if nonblock {
                 return Err(Errno::EAGAIN);
             }
-            let ready =
-                || (self.room() >= wanted || self.readers.load(Ordering::Acquire) == 0).then_some(());
+            let ready = || (self.room() >= wanted || self.readers.load(Ordering::Acquire) == 0).then_some(());
             self.can_write.wait(ready)?;
         }
     }
@@ -352,9 +351,10 @@ impl Ring {
             let at = (self.first + used + done) % capacity;
             let in_page = at % PAGE;
             let part = (PAGE - in_page).min(room - done).min(from.remaining());
-            let moved = match self.page(at / PAGE).and_then(|page| {
-                page.with_bytes_mut(in_page, part, |bytes| from.read(bytes))
-            }) {
+            let moved = match self
+                .page(at / PAGE)
+                .and_then(|page| page.with_bytes_mut(in_page, part, |bytes| from.read(bytes)))
+            {
                 Ok(moved) => moved,
                 Err(error) if done == 0 => return Err(error),
                 Err(_) => break,

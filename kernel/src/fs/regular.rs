@@ -49,6 +49,8 @@ pub struct Regular {
     writer: Mutex<()>,
     /// Programs may have pages of it mapped.
     mapped: AtomicBool,
+    /// And may write it that way.
+    mapped_writable: AtomicBool,
     seals: AtomicU32,
 }
 
@@ -65,6 +67,7 @@ impl Regular {
             pages: SpinLock::new(PageTree::new()),
             writer: Mutex::new(()),
             mapped: AtomicBool::new(false),
+            mapped_writable: AtomicBool::new(false),
             seals: AtomicU32::new(seals),
         }
     }
@@ -94,7 +97,10 @@ impl Regular {
         if self.seals() & seal::SEAL != 0 {
             return Err(Errno::EPERM);
         }
-        if seals & seal::WRITE != 0 && self.seals() & seal::WRITE == 0 && self.mapped.load(Ordering::Relaxed) {
+        if seals & seal::WRITE != 0
+            && self.seals() & seal::WRITE == 0
+            && self.mapped_writable.load(Ordering::Relaxed)
+        {
             return Err(Errno::EBUSY);
         }
         self.seals.fetch_or(seals, Ordering::AcqRel);
@@ -246,9 +252,12 @@ impl Regular {
         self.pages.lock().get(index).cloned()
     }
 
-    /// Notes that programs may map it.
-    pub fn set_mapped(&self) {
+    /// Notes that programs may map it; with `writable` also that they may write it that way.
+    pub fn set_mapped(&self, writable: bool) {
         self.mapped.store(true, Ordering::Relaxed);
+        if writable {
+            self.mapped_writable.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Whether programs may have mapped it.
@@ -295,7 +304,13 @@ impl Regular {
     }
 
     /// Makes `offset..offset + length` pages of its own, without changing what is read there (`fallocate(2)`).
-    pub fn allocate(&self, superblock: &Superblock, offset: u64, length: u64, keep_size: bool) -> KResult<()> {
+    pub fn allocate(
+        &self,
+        superblock: &Superblock,
+        offset: u64,
+        length: u64,
+        keep_size: bool,
+    ) -> KResult<()> {
         let end = offset.checked_add(length).filter(|&end| end <= MAX_FILE_SIZE).ok_or(Errno::EFBIG)?;
         let _writer = self.writer.lock();
         if end > self.size() && self.seals() & seal::GROW != 0 {
@@ -313,7 +328,13 @@ impl Regular {
     }
 
     /// Makes a hole of `offset..offset + length` (`FALLOC_FL_PUNCH_HOLE`); `cut` as in [`Self::set_size`], with the pages.
-    pub fn punch(&self, superblock: &Superblock, offset: u64, length: u64, cut: impl FnOnce(u64, u64)) -> KResult<()> {
+    pub fn punch(
+        &self,
+        superblock: &Superblock,
+        offset: u64,
+        length: u64,
+        cut: impl FnOnce(u64, u64),
+    ) -> KResult<()> {
         let _writer = self.writer.lock();
         if self.seals() & (seal::WRITE | seal::FUTURE_WRITE) != 0 {
             return Err(Errno::EPERM);

@@ -152,7 +152,13 @@ impl FileTable {
     ///
     /// # Errors
     /// EBADF if that is not below `limit`.
-    pub fn replace(&self, fd: Fd, file: Arc<OpenFile>, on_exec: OnExec, limit: u64) -> KResult<Option<Arc<OpenFile>>> {
+    pub fn replace(
+        &self,
+        fd: Fd,
+        file: Arc<OpenFile>,
+        on_exec: OnExec,
+        limit: u64,
+    ) -> KResult<Option<Arc<OpenFile>>> {
         let index = usize::try_from(fd.0).map_err(|_| Errno::EBADF)?;
         if index as u64 >= limit.min(MAX_FILES) {
             return Err(Errno::EBADF);
@@ -282,7 +288,8 @@ pub fn closed(file: &Arc<OpenFile>, owner: LockOwner) {
 #[inline]
 pub fn close(fd: Fd) -> KResult<()> {
     let (file, owner) = {
-        let files = current().process.files.lock();
+        let task = current();
+        let files = task.process.files.lock();
         (files.remove(fd)?, files.lock_owner())
     };
     closed(&file, owner);
@@ -322,7 +329,3 @@ pub fn install(file: Arc<OpenFile>, on_exec: OnExec) -> KResult<Fd> {
     let limit = task.process.limits.lock().get(Resource::OpenFiles).soft;
     task.process.files.lock().add(file, on_exec, 0, limit)
 }
-
-#[cfg(test)]
-#[path = "table_tests.rs"]
-mod tests;

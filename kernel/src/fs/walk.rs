@@ -257,7 +257,3 @@ fn cut(text: Cow<'_, [u8]>, part: core::ops::Range<usize>) -> Cow<'_, [u8]> {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "walk_tests.rs"]
-mod tests;

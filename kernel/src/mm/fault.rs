@@ -73,8 +73,10 @@ impl AddressSpace {
             }
             Backing::Special { first, .. } => {
                 let frame = *first + (page.0 - vma.range.start()) / PAGE_SIZE;
-                frames::get(frame);
-                self.map_one(page, frame, vma.protection)
+                // The kernel holds it for ever; nobody counts.
+                let mapped = paging::map(self.root(), page, &[frame], vma.protection);
+                self.count_mapped(mapped.map_err(|_| FaultError::OutOfMemory)?);
+                Ok(())
             }
         }
     }

@@ -67,6 +67,12 @@ impl Action {
     /// The default action.
     pub const DEFAULT: Self = Self { handler: DEFAULT, flags: 0, restorer: 0, mask: SignalSet::EMPTY };
 
+    /// With a handler.
+    #[cfg(test)]
+    pub const fn handled_at(handler: u64) -> Self {
+        Self { handler, ..Self::DEFAULT }
+    }
+
     /// Its flags.
     pub const fn flags(&self) -> ActionFlags {
         ActionFlags::from_bits_truncate(self.flags)

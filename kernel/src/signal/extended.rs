@@ -121,7 +121,7 @@ pub(super) fn restore_from(from: UserAddr) -> KResult<()> {
     }
     let bytes = cpu::extended_state_bytes();
     let alignment = if uses_xsave() { 64 } else { 16 };
-    if from.0 % alignment != 0 {
+    if !from.0.is_multiple_of(alignment) {
         return Err(Errno::EFAULT);
     }
     let mut state = Vec::new();

@@ -26,6 +26,8 @@ mod syscalls;
 mod wait;
 
 #[cfg(test)]
+mod sim_tests;
+#[cfg(test)]
 mod tests;
 
 pub use action::{Action, ActionFlags, Disposition, SignalActions, ignores_children};

@@ -233,6 +233,11 @@ impl ProcessSignals {
         self.state.lock().protected = true;
     }
 
+    /// Whether [`Self::protect`] was called, and no exception of its own has ended that.
+    pub fn is_protected(&self) -> bool {
+        self.state.lock().protected
+    }
+
     /// Sent to the process and not yet taken by a thread.
     pub fn pending(&self) -> SignalSet {
         self.shared.set()

@@ -86,7 +86,7 @@ pub(super) fn rt_sigtimedwait(call: &mut Call<'_>) -> SysResult {
 }
 
 /// Waits for one of `wanted` until `deadline`; returns whether a signal ended the wait, one of them or another.
-fn wait_for(wanted: SignalSet, deadline: Option<platform::Nanoseconds>) -> bool {
+pub(super) fn wait_for(wanted: SignalSet, deadline: Option<platform::Nanoseconds>) -> bool {
     let task = current();
     let blocked = task.signals.blocked();
     // What is waited for is let through meanwhile, so that its arrival ends the wait.

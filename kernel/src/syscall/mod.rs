@@ -22,7 +22,9 @@ const TABLE_SIZE: usize = 512;
 const GROUPS: &[&[(usize, Handler)]] = &[
     crate::exec::SYSTEM_CALLS,
     crate::fs::SYSTEM_CALLS,
+    crate::fs::event::SYSTEM_CALLS,
     crate::mm::SYSTEM_CALLS,
+    crate::net::SYSTEM_CALLS,
     crate::process::group::SYSTEM_CALLS,
     crate::process::syscalls::SYSTEM_CALLS,
     crate::process::system::SYSTEM_CALLS,

@@ -13,9 +13,9 @@ use crate::errno::{Errno, KResult};
 use crate::fs::device::{CharDevice, DeviceNumber, FileOps, register_char};
 use crate::fs::flags::O_NOCTTY;
 use crate::hook;
-use crate::process::{Pid, Task};
+use crate::process::{Pid, Task, current};
 use crate::sync::{IrqLock, WaitQueue};
-use crate::{boot, irq, logger, sched, time};
+use crate::{irq, logger, sched, time};
 
 /// `/dev/ttyS0`
 const SERIAL: DeviceNumber = DeviceNumber::new(4, 64);
@@ -58,7 +58,7 @@ impl CharDevice for Device {
     }
 }
 
-/// Makes the devices known and lets input in. At boot, after discovery and when tasks can be made.
+/// Makes the devices known and lets input in. At boot, after discovery, by a task of the kernel's own.
 pub(super) fn init() -> KResult<()> {
     CONSOLE.call_once(|| Arc::new(Tty::new(SERIAL, Far::Console, Termios::serial())));
     let device = Arc::new(Device);
@@ -70,9 +70,9 @@ pub(super) fn init() -> KResult<()> {
     if let Some(line) = line {
         irq::register(line, on_interrupt)?;
     }
-    let tid = Pid::allocate().ok_or(Errno::EAGAIN)?;
     let entry = if line.is_some() { serve_interrupts } else { serve_by_polling };
-    let task = Task::kernel(tid, boot::start::kernel_process(), "console", entry, 0)?;
+    // It has no number: nobody looks for it, and process 1 is to be the first that has one.
+    let task = Task::kernel(Pid(0), current().process.clone(), "console", entry, 0)?;
     sched::enqueue_new(&task);
     Ok(())
 }

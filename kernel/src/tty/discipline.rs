@@ -63,7 +63,9 @@ pub struct Discipline {
     /// Where it was when the current line of input began.
     pub(super) line_column: u32,
     /// Echo not sent yet.
-    pub(super) echo: Vec<u8>,
+    echo: Vec<u8>,
+    /// How much of it is sent even if output has been stopped since.
+    committed_echo: usize,
 }
 
 impl Discipline {
@@ -79,6 +81,7 @@ impl Discipline {
             column: 0,
             line_column: 0,
             echo: Vec::new(),
+            committed_echo: 0,
         }
     }
 
@@ -148,16 +151,17 @@ impl Discipline {
         self.buffer.truncate(self.finished);
     }
 
-    /// Takes in an ordinary byte. Returns whether there was room.
-    pub(super) fn put(&mut self, byte: u8, effects: &mut Effects) -> bool {
-        if self.buffer.len() >= CAPACITY - 1 || self.buffer.try_reserve(1).is_err() {
-            return false;
+    /// Whether an ordinary byte can be taken in.
+    pub(super) fn has_room(&mut self) -> bool {
+        self.buffer.len() < CAPACITY - 1 && self.buffer.try_reserve(1).is_ok()
+    }
+
+    /// Takes in an ordinary byte, if there is room.
+    pub(super) fn put(&mut self, byte: u8, effects: &mut Effects) {
+        if self.has_room() {
+            self.buffer.push_back((byte, Mark::Plain));
+            effects.readable |= !self.is_canonical();
         }
-        self.buffer.push_back((byte, Mark::Plain));
-        if !self.is_canonical() {
-            effects.readable = true;
-        }
-        true
     }
 
     /// Finishes the line with `end`, or with nothing (end of file).
@@ -214,7 +218,7 @@ impl Discipline {
             self.pop();
             return Some(Taken { count, complete: true });
         }
-        Some(Taken { count, complete: !by_lines || self.finished == 0 })
+        Some(Taken { count, complete: if by_lines { self.finished == 0 } else { self.buffer.is_empty() } })
     }
 
     fn pop(&mut self) -> Option<(u8, Mark)> {
@@ -249,18 +253,28 @@ impl Discipline {
         }
     }
 
-    /// Takes the echo that waits to be sent, at most `room` bytes; none while output is stopped.
+    /// Takes the echo that waits to be sent, at most `room` bytes; while output is stopped, only what was committed
+    /// before.
     pub fn take_echo(&mut self, room: usize) -> Vec<u8> {
-        if self.stopped || room == 0 || self.echo.is_empty() {
+        let ready = if self.stopped { self.committed_echo } else { self.echo.len() };
+        let count = ready.min(room);
+        if count == 0 {
             return Vec::new();
         }
-        let rest = if self.echo.len() > room { self.echo.split_off(room) } else { Vec::new() };
+        self.committed_echo = self.committed_echo.saturating_sub(count);
+        let rest = self.echo.split_off(count);
         core::mem::replace(&mut self.echo, rest)
+    }
+
+    /// The echo so far is to be sent whatever comes next.
+    pub(super) fn commit_echo(&mut self) {
+        self.committed_echo = self.echo.len();
     }
 
     /// Drops the echo that waits to be sent.
     pub fn drop_echo(&mut self) {
         self.echo.clear();
+        self.committed_echo = 0;
     }
 
     /// Queues bytes of echo; what there is no room for is lost, as nobody sees it.

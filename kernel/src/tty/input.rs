@@ -1,7 +1,7 @@
 //! Input processing: signals, flow control, line editing.
 
 use super::discipline::{Discipline, Effects};
-use super::output::is_control;
+use super::output::{is_control, to_lower};
 use super::termios::{Control, InputFlags, LocalFlags};
 use crate::signal::{SIGINT, SIGQUIT, SIGTSTP, Signal};
 
@@ -11,6 +11,18 @@ enum Erase {
     Character,
     Word,
     Line,
+}
+
+/// How a byte that was typed is echoed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    AsItIs,
+    Visibly,
+}
+
+/// Part of a word for WERASE: letters (of Latin-1, as Linux has it), digits and the underscore.
+fn is_word_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || (byte >= 0xc0 && byte != 0xd7 && byte != 0xf7)
 }
 
 impl Discipline {
@@ -25,7 +37,7 @@ impl Discipline {
         let flags = self.termios.input();
         let mut byte = if flags.contains(InputFlags::ISTRIP) { byte & 0x7f } else { byte };
         if flags.contains(InputFlags::IUCLC) && self.local(LocalFlags::IEXTEN) {
-            byte = byte.to_ascii_lowercase();
+            byte = to_lower(byte);
         }
         if self.local(LocalFlags::EXTPROC) {
             self.put(byte, effects);
@@ -44,11 +56,19 @@ impl Discipline {
             b'\r' if flags.contains(InputFlags::IGNCR) => return,
             b'\r' if flags.contains(InputFlags::ICRNL) => b'\n',
             b'\n' if flags.contains(InputFlags::INLCR) => b'\r',
-            other => other,
+            other => {
+                if !self.is_canonical() || !self.edit(other, effects) {
+                    self.receive_ordinary(other, effects);
+                }
+                return;
+            }
         };
-        if !self.is_canonical() || !self.edit(byte, effects) {
-            self.receive_ordinary(byte, effects);
+        if self.is_canonical() && self.edit(byte, effects) {
+            return;
         }
+        // What has been made a line feed is shown as one; a line feed that was typed is a control character.
+        let shown = if byte == b'\n' { Shown::AsItIs } else { Shown::Visibly };
+        self.take_in(byte, shown, effects);
     }
 
     /// START, STOP, and with IXANY anything while output is stopped. Returns whether the byte has served.
@@ -59,8 +79,9 @@ impl Discipline {
         }
         // Where both are the same character, it does either in turn.
         let toggles = self.termios.is(byte, Control::Start) && self.termios.is(byte, Control::Stop);
-        if self.termios.is(byte, Control::Start) && !(toggles && !self.is_stopped()) {
+        if self.termios.is(byte, Control::Start) && (!toggles || self.is_stopped()) {
             self.start(effects);
+            self.commit_echo();
             return true;
         }
         if self.termios.is(byte, Control::Stop) {
@@ -69,6 +90,7 @@ impl Discipline {
         }
         if flags.contains(InputFlags::IXANY) && self.is_stopped() && self.signal_of(byte).is_none() {
             self.start(effects);
+            self.commit_echo();
         }
         false
     }
@@ -95,6 +117,9 @@ impl Discipline {
         }
         if self.local(LocalFlags::ECHO) {
             self.echo_visibly(byte);
+        }
+        if !self.is_stopped() {
+            self.commit_echo();
         }
     }
 
@@ -128,7 +153,6 @@ impl Discipline {
             }
         } else if byte == b'\n' {
             if echo || self.local(LocalFlags::ECHONL) {
-                self.finish_erasing();
                 self.echo_raw(b'\n');
             }
             self.finish_line(Some(byte), effects);
@@ -136,7 +160,6 @@ impl Discipline {
             self.finish_line(None, effects);
         } else if is(Control::Eol) || (extended && is(Control::Eol2)) {
             if echo {
-                self.finish_erasing();
                 self.note_line_column();
                 self.echo_visibly(byte);
             }
@@ -148,36 +171,35 @@ impl Discipline {
     }
 
     fn receive_ordinary(&mut self, byte: u8, effects: &mut Effects) {
-        if !self.put(byte, effects) {
+        self.take_in(byte, Shown::Visibly, effects);
+    }
+
+    fn take_in(&mut self, byte: u8, shown: Shown, effects: &mut Effects) {
+        if !self.has_room() {
             if self.termios.input().contains(InputFlags::IMAXBEL) {
                 self.echo_raw(7);
             }
             return;
         }
+        if self.local(LocalFlags::ECHO) {
+            self.finish_erasing();
+            match shown {
+                Shown::AsItIs => self.echo_raw(byte),
+                Shown::Visibly => {
+                    self.note_line_column();
+                    self.echo_visibly(byte);
+                }
+            }
+        }
         if self.termios.input().contains(InputFlags::PARMRK) && byte == 0xff {
             self.put(byte, effects);
         }
-        if self.local(LocalFlags::ECHO) {
-            self.finish_erasing();
-            if byte == b'\n' {
-                self.echo_raw(byte);
-            } else {
-                self.note_line_column_after_first();
-                self.echo_visibly(byte);
-            }
-        }
+        self.put(byte, effects);
     }
 
     /// A line of input begins where the cursor is.
     fn note_line_column(&mut self) {
         if self.unfinished_is_empty() {
-            self.line_column = self.column;
-        }
-    }
-
-    /// As [`Self::note_line_column`], when the first byte has been taken in already.
-    fn note_line_column_after_first(&mut self) {
-        if self.unfinished_back().take(2).count() == 1 {
             self.line_column = self.column;
         }
     }
@@ -204,10 +226,13 @@ impl Discipline {
     }
 
     fn erase(&mut self, what: Erase) {
+        if self.unfinished_is_empty() {
+            return;
+        }
         let mut in_word = false;
         while let Some((byte, length)) = self.last_character() {
             if what == Erase::Word {
-                if byte.is_ascii_alphanumeric() || byte == b'_' {
+                if is_word_byte(byte) {
                     in_word = true;
                 } else if in_word {
                     break;
@@ -249,7 +274,9 @@ impl Discipline {
             }
             self.echo_visibly(first);
             for &byte in bytes.iter().rev().skip(1) {
-                self.echo_bytes(&[byte]);
+                // A byte without a column of its own, printed as if it had one.
+                self.echo_raw(byte);
+                self.column = self.column.saturating_sub(1);
             }
         } else if what == Erase::Character && !self.local(LocalFlags::ECHOE) {
             self.echo_visibly(self.termios.character(Control::Erase));

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::ptr;
 
-use super::terminal::Tty;
+use super::terminal::{Far, Tty};
 use crate::errno::{Errno, KResult};
 use crate::process::tree;
 use crate::process::{Pid, Process, current, group};
@@ -54,8 +54,12 @@ impl Tty {
             return Ok(());
         }
         let action = task.process.actions.lock().get(signal);
-        if task.signals.blocked().contains(signal) || action.disposition() == Disposition::Ignore {
-            // Who does not care to be stopped may write, but cannot read what is not his.
+        let default = action.disposition() == Disposition::Default;
+        if task.signals.blocked().contains(signal)
+            || action.disposition() == Disposition::Ignore
+            || (default && task.process.signals.is_protected())
+        {
+            // Who cannot be stopped that way may write, but not read what is not his.
             return if signal == SIGTTIN { Err(Errno::EIO) } else { Ok(()) };
         }
         let orphaned = {
@@ -111,7 +115,8 @@ impl Tty {
     /// Sets the foreground group (`TIOCSPGRP`).
     pub(super) fn set_foreground(&self, group: Pid) -> KResult<()> {
         let process = &current().process;
-        self.check_foreground(SIGTTOU).map_err(|error| if error == Errno::EIO { Errno::ENOTTY } else { error })?;
+        self.check_foreground(SIGTTOU)
+            .map_err(|error| if error == Errno::EIO { Errno::ENOTTY } else { error })?;
         let (_, own_session) = standing(process);
         if !self.controls_current() || self.owner.lock().session != own_session {
             return Err(Errno::ENOTTY);
@@ -124,7 +129,9 @@ impl Tty {
             if !tree.any_process(|other| tree.of(other).group == group) {
                 return Err(Errno::ESRCH);
             }
-            if !tree.any_process(|other| tree.of(other).group == group && tree.of(other).session == own_session) {
+            if !tree
+                .any_process(|other| tree.of(other).group == group && tree.of(other).session == own_session)
+            {
                 return Err(Errno::EPERM);
             }
         }
@@ -175,7 +182,9 @@ pub(super) fn give_up(process: &Process) {
     let terminal = process.terminal.lock().clone();
     let Some(tty) = terminal else { return };
     let (_, session) = standing(process);
-    if session == process.pid {
+    if session == process.pid && matches!(tty.far, Far::Console) {
+        tty.hang_up();
+    } else if session == process.pid {
         let owner = core::mem::replace(&mut *tty.owner.lock(), Owner::NOBODY);
         if owner.foreground != Pid(0) {
             send_group(owner.foreground, &SigInfo::kernel(SIGHUP));

@@ -15,6 +15,8 @@ mod terminal;
 mod termios;
 
 #[cfg(test)]
+mod sim_tests;
+#[cfg(test)]
 mod tests;
 
 pub use job::{leave, on_process_exit};
@@ -41,15 +43,6 @@ pub fn init() {
 pub fn controlling(task: &Task) -> KResult<Arc<dyn FileOps>> {
     let tty = task.process.terminal.lock().clone().ok_or(Errno::ENXIO)?;
     Ok(Arc::new(slave::SlaveFile::open(&tty, false)?))
-}
-
-/// Makes the console the controlling terminal of the running process, which leads a session: what a login program
-/// would do, for a system whose first program is a shell.
-///
-/// # Errors
-/// EPERM if it leads none or has a terminal, or if another session has the console.
-pub fn control_by_console() -> KResult<()> {
-    console::tty()?.become_controlling(false)
 }
 
 /// What `/proc/PID/stat` tells of a process's controlling terminal: its device, and its foreground group.

@@ -78,7 +78,11 @@ impl Discipline {
             b'\t' => {
                 let spaces = 8 - (self.column & 7);
                 self.column += spaces;
-                if flags.contains(OutputFlags::XTABS) { Printed::Spaces(spaces) } else { Printed::Byte(b'\t') }
+                if flags.contains(OutputFlags::XTABS) {
+                    Printed::Spaces(spaces)
+                } else {
+                    Printed::Byte(b'\t')
+                }
             }
             8 => {
                 self.column = self.column.saturating_sub(1);
@@ -89,7 +93,7 @@ impl Discipline {
                     self.column += 1;
                 }
                 let upper = flags.contains(OutputFlags::OLCUC);
-                Printed::Byte(if upper { byte.to_ascii_uppercase() } else { byte })
+                Printed::Byte(if upper { to_upper(byte) } else { byte })
             }
         }
     }
@@ -109,8 +113,8 @@ impl Discipline {
     /// Echoes a byte so that it can be seen.
     pub(super) fn echo_visibly(&mut self, byte: u8) {
         if self.local(LocalFlags::ECHOCTL) && is_control(byte) && byte != b'\t' {
-            self.echo_raw(b'^');
-            self.echo_raw(byte ^ 0x40);
+            self.echo_bytes(&[b'^', byte ^ 0x40]);
+            self.column += 2;
         } else {
             self.echo_raw(byte);
         }
@@ -118,8 +122,9 @@ impl Discipline {
 
     /// Wipes out the last column.
     pub(super) fn echo_wipe(&mut self) {
-        self.echo_bytes(b"\x08 \x08");
-        self.column = self.column.saturating_sub(1);
+        for byte in *b"\x08 \x08" {
+            self.echo_raw(byte);
+        }
     }
 
     /// Ends the printing of what is erased (ECHOPRT).
@@ -134,4 +139,16 @@ impl Discipline {
 /// A control character, as Linux's `iscntrl` has it.
 pub(super) fn is_control(byte: u8) -> bool {
     byte < 0x20 || byte == 0x7f
+}
+
+/// The upper case of a letter of Latin-1, as Linux has it.
+fn to_upper(byte: u8) -> u8 {
+    let lower = byte.is_ascii_lowercase() || (byte >= 0xdf && byte != 0xf7);
+    if lower { byte - 32 } else { byte }
+}
+
+/// The lower case of a letter of Latin-1, as Linux has it.
+pub(super) fn to_lower(byte: u8) -> u8 {
+    let upper = byte.is_ascii_uppercase() || (0xc0..=0xde).contains(&byte) && byte != 0xd7;
+    if upper { byte + 32 } else { byte }
 }

@@ -43,14 +43,29 @@ pub(super) struct Pty {
 }
 
 impl Pty {
+    /// With its master open and its slave locked.
+    pub fn new() -> KResult<Self> {
+        let output = ByteRing::with_capacity(OUTPUT_CAPACITY).map_err(|_| Errno::ENOMEM)?;
+        Ok(Self {
+            output: SpinLock::new(output),
+            master_events: WaitQueue::new(),
+            master_open: AtomicBool::new(true),
+            locked: AtomicBool::new(true),
+            slaves: AtomicU32::new(0),
+            slave_was_open: AtomicBool::new(false),
+        })
+    }
+
     /// Bytes of output there is room for.
     pub fn room(&self) -> usize {
         self.output.lock().free()
     }
 
-    /// Keeps output for the master.
+    /// Keeps output for the master; the caller has the terminal's line locked and has seen to the room.
     pub fn emit(&self, bytes: &[u8]) {
-        // Echo and a writer may have been promised the same room; what does not fit is lost, as echo may be.
+        if bytes.is_empty() {
+            return;
+        }
         self.output.lock().write(bytes);
         self.master_events.wake_all();
     }
@@ -93,18 +108,10 @@ pub(super) struct Multiplexer;
 
 impl CharDevice for Multiplexer {
     fn open(&self, _number: DeviceNumber, _flags: u32) -> KResult<Arc<dyn FileOps>> {
-        let output = ByteRing::with_capacity(OUTPUT_CAPACITY).map_err(|_| Errno::ENOMEM)?;
+        let pty = Pty::new()?;
         let tty = {
             let mut ptys = PTYS.lock();
             let index = (0..MOST).find(|index| !ptys.contains_key(index)).ok_or(Errno::ENOSPC)?;
-            let pty = Pty {
-                output: SpinLock::new(output),
-                master_events: WaitQueue::new(),
-                master_open: AtomicBool::new(true),
-                locked: AtomicBool::new(true),
-                slaves: AtomicU32::new(0),
-                slave_was_open: AtomicBool::new(false),
-            };
             let number = DeviceNumber::new(SLAVE_MAJOR, index);
             let tty = Arc::new(Tty::new(number, Far::Pty(pty), Termios::initial()));
             ptys.insert(index, tty.clone());
@@ -140,7 +147,7 @@ impl CharDevice for Slaves {
 }
 
 /// The master's side of a pseudo-terminal.
-struct MasterFile(Arc<Tty>);
+pub(super) struct MasterFile(pub(super) Arc<Tty>);
 
 impl MasterFile {
     fn pty(&self) -> KResult<&Pty> {
@@ -149,10 +156,9 @@ impl MasterFile {
             Far::Console => Err(Errno::EIO),
         }
     }
-}
 
-impl FileOps for MasterFile {
-    fn read(&self, file: &OpenFile, to: &mut IoDst<'_>) -> KResult<usize> {
+    /// Reads what the terminal's programs have written.
+    pub(super) fn read_from(&self, nonblocking: bool, to: &mut IoDst<'_>) -> KResult<usize> {
         let pty = self.pty()?;
         let mut bytes = [0; STEP];
         while to.remaining() > 0 {
@@ -170,7 +176,7 @@ impl FileOps for MasterFile {
                     Some(Ok(count)) => count,
                     _ => break,
                 }
-            } else if file.is_nonblocking() {
+            } else if nonblocking {
                 look().unwrap_or(Err(Errno::EAGAIN))?
             } else {
                 pty.master_events.wait(look)??
@@ -185,47 +191,43 @@ impl FileOps for MasterFile {
         Ok(to.moved())
     }
 
-    fn write(&self, file: &OpenFile, from: &mut IoSrc<'_>) -> KResult<usize> {
+    /// Types into the terminal.
+    pub(super) fn write_to(&self, nonblocking: bool, from: &mut IoSrc<'_>) -> KResult<usize> {
         let mut bytes = [0; STEP];
         while from.remaining() > 0 {
-            let look = || match self.0.line.lock().room() {
-                0 => None,
-                room => Some(room),
-            };
-            let room = if from.moved() > 0 && file.is_nonblocking() {
-                match look() {
-                    Some(room) => room,
-                    None => break,
-                }
-            } else if file.is_nonblocking() {
-                look().ok_or(Errno::EAGAIN)?
-            } else {
-                match self.0.input_room.wait(look) {
-                    Ok(room) => room,
-                    Err(_) if from.moved() > 0 => break,
-                    Err(interrupted) => return Err(interrupted.into()),
-                }
-            };
-            // With lines, room for one byte means that any number will find a place or be dropped.
-            let by_lines = self.0.line.lock().is_canonical();
-            let count = if by_lines { STEP } else { room.min(STEP) }.min(from.remaining());
+            let count = from.remaining().min(STEP);
             let count = from.read(&mut bytes[..count])?;
             if count == 0 {
                 break;
             }
             let mut done = 0;
             while done < count {
-                let taken = self.0.receive(&bytes[done..count]);
-                done += taken;
-                if done < count && taken == 0 {
-                    // A finished line fills the buffer: somebody has to read it first.
-                    if self.0.input_room.wait(look).is_err() {
-                        return Ok(from.moved() - (count - done));
-                    }
+                done += self.0.receive(&bytes[done..count]);
+                if done < count
+                    && let Err(error) = self.wait_for_input_room(nonblocking)
+                {
+                    // What was read and not passed on does not count.
+                    let done = from.moved() - (count - done);
+                    return if done > 0 { Ok(done) } else { Err(error) };
                 }
             }
         }
         Ok(from.moved())
+    }
+
+    fn wait_for_input_room(&self, nonblocking: bool) -> KResult<()> {
+        let look = || (self.0.line.lock().room() > 0).then_some(());
+        if nonblocking { look().ok_or(Errno::EAGAIN) } else { Ok(self.0.input_room.wait(look)?) }
+    }
+}
+
+impl FileOps for MasterFile {
+    fn read(&self, file: &OpenFile, to: &mut IoDst<'_>) -> KResult<usize> {
+        self.read_from(file.is_nonblocking(), to)
+    }
+
+    fn write(&self, file: &OpenFile, from: &mut IoSrc<'_>) -> KResult<usize> {
+        self.write_to(file.is_nonblocking(), from)
     }
 
     fn poll(&self) -> PollEvents {

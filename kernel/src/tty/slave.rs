@@ -54,9 +54,7 @@ impl FileOps for SlaveFile {
         if self.tty.is_hung_up(opened) {
             return Ok(0);
         }
-        if !self.as_console {
-            self.tty.check_foreground(SIGTTIN)?;
-        }
+        self.tty.check_foreground(SIGTTIN)?;
         self.tty.read(opened, to)
     }
 
@@ -66,7 +64,7 @@ impl FileOps for SlaveFile {
             return Err(Errno::EIO);
         }
         let stops_background = self.tty.line.lock().termios().local().contains(LocalFlags::TOSTOP);
-        if stops_background && !self.as_console {
+        if stops_background {
             self.tty.check_foreground(SIGTTOU)?;
         }
         self.tty.write(opened, from)

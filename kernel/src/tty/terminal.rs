@@ -21,8 +21,8 @@ use crate::time;
 
 /// Bytes moved in one step.
 const STEP: usize = 256;
-/// Room for what those become as output.
-const STEP_PROCESSED: usize = STEP * super::output::MAX_EXPANSION;
+/// Room for what those become as output, if it is not more than two bytes each; else they take more steps.
+const STEP_PROCESSED: usize = STEP * 2;
 
 /// `struct winsize`: in characters and pixels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable)]
@@ -71,7 +71,7 @@ pub struct Tty {
 pub(super) struct Opened {
     /// The terminal's generation then.
     pub generation: u32,
-    /// By `/dev/console`, which belongs to nobody: no job control, no hang-up.
+    /// By `/dev/console`, which does not hang up.
     pub as_console: bool,
     /// Reads and writes must not wait.
     pub nonblocking: bool,
@@ -182,13 +182,36 @@ impl Tty {
 
     /// Sends what echo there is room for.
     pub(super) fn send_echo(&self) {
-        loop {
-            let echo = self.line.lock().take_echo(self.far_room());
-            if echo.is_empty() {
-                return;
+        let mut line = self.line.lock();
+        match &self.far {
+            Far::Console => {
+                let echo = line.take_echo(usize::MAX);
+                drop(line);
+                console::write(&echo);
             }
-            self.emit(&echo);
+            // Under the lock, so that nobody else takes the room.
+            Far::Pty(pty) => pty.emit(&line.take_echo(pty.room())),
         }
+    }
+
+    /// Sends the first of these bytes as output, as many as there is room for; returns how many.
+    fn send(&self, bytes: &[u8]) -> usize {
+        let mut processed = [0; STEP_PROCESSED];
+        let mut line = self.line.lock();
+        if line.is_stopped() {
+            return 0;
+        }
+        let most = self.far_room().min(processed.len()) / line.expansion();
+        let bytes = &bytes[..bytes.len().min(most)];
+        let length = line.process_output(bytes, &mut processed);
+        match &self.far {
+            Far::Console => {
+                drop(line);
+                console::write(&processed[..length]);
+            }
+            Far::Pty(pty) => pty.emit(&processed[..length]),
+        }
+        bytes.len()
     }
 
     /// Bytes of output the far end has room for.
@@ -199,18 +222,12 @@ impl Tty {
         }
     }
 
-    /// Passes processed output on; the far end has room for it.
-    fn emit(&self, bytes: &[u8]) {
-        match &self.far {
-            Far::Console => console::write(bytes),
-            Far::Pty(pty) => pty.emit(bytes),
-        }
-    }
-
     /// Sends one byte of flow control past everything else.
     pub(super) fn send_byte(&self, byte: u8) {
-        if self.far_room() > 0 {
-            self.emit(&[byte]);
+        let _line = self.line.lock();
+        match &self.far {
+            Far::Console => console::write(&[byte]),
+            Far::Pty(pty) => pty.emit(&[byte]),
         }
     }
 
@@ -234,12 +251,17 @@ impl Tty {
                 Some(timeout) if timer_runs => Some(time::now().saturating_add(timeout)),
                 _ => None,
             };
-            let may_wait = !opened.nonblocking && to.moved() < wanted.max(1) && (wanted > 0 || deadline.is_some());
+            let may_wait =
+                !opened.nonblocking && to.moved() < wanted.max(1) && (wanted > 0 || deadline.is_some());
             match self.read_step(opened, to, may_wait, deadline)? {
                 Step::Moved { complete: false } => {}
                 // Without lines, there may be too little yet.
                 Step::Moved { complete: true } if !by_lines && to.moved() < wanted => {}
-                Step::Nothing if to.moved() == 0 && opened.nonblocking && wanted > 0 => return Err(Errno::EAGAIN),
+                Step::Nothing
+                    if to.moved() == 0 && opened.nonblocking && (wanted > 0 || timeout.is_some()) =>
+                {
+                    return Err(Errno::EAGAIN);
+                }
                 Step::Moved { .. } | Step::Nothing => return Ok(to.moved()),
             }
             if to.remaining() == 0 {
@@ -288,36 +310,38 @@ impl Tty {
     pub(super) fn write(&self, opened: Opened, from: &mut IoSrc<'_>) -> KResult<usize> {
         let _turn = self.take_turn(opened)?;
         let mut bytes = [0; STEP];
-        let mut processed = [0; STEP_PROCESSED];
         while from.remaining() > 0 {
-            let room = match self.wait_for_room(opened) {
-                Ok(room) => room,
-                Err(_) if from.moved() > 0 => break,
-                Err(error) => return Err(error),
-            };
-            let count = room.min(STEP).min(from.remaining());
+            let count = from.remaining().min(STEP);
             let count = from.read(&mut bytes[..count])?;
             if count == 0 {
                 break;
             }
-            let length = self.line.lock().process_output(&bytes[..count], &mut processed);
-            self.emit(&processed[..length]);
+            let mut sent = 0;
+            while sent < count {
+                if self.is_hung_up(opened) {
+                    return Err(Errno::EIO);
+                }
+                sent += self.send(&bytes[sent..count]);
+                if sent < count
+                    && let Err(error) = self.wait_for_room(opened)
+                {
+                    // What was read and not sent does not count.
+                    let done = from.moved() - (count - sent);
+                    return if done > 0 { Ok(done) } else { Err(error) };
+                }
+            }
         }
         Ok(from.moved())
     }
 
-    /// Waits until output is not stopped and the far end has room; returns for how many unprocessed bytes.
-    fn wait_for_room(&self, opened: Opened) -> KResult<usize> {
+    /// Waits until output is not stopped and the far end has room.
+    fn wait_for_room(&self, opened: Opened) -> KResult<()> {
         let look = || {
             if self.is_hung_up(opened) {
                 return Some(Err(Errno::EIO));
             }
-            let (stopped, expansion) = {
-                let line = self.line.lock();
-                (line.is_stopped(), line.expansion())
-            };
-            let room = self.far_room() / expansion;
-            (!stopped && room > 0).then_some(Ok(room))
+            let line = self.line.lock();
+            (!line.is_stopped() && self.far_room() >= line.expansion()).then_some(Ok(()))
         };
         if opened.nonblocking { look().unwrap_or(Err(Errno::EAGAIN)) } else { self.writers.wait(look)? }
     }

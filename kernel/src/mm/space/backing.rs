@@ -51,7 +51,7 @@ pub enum Backing {
     },
     /// A frame of the kernel's and those behind it: the vDSO.
     Special {
-        /// Frame of the range's first page; the kernel holds it for ever.
+        /// Frame of the range's first page. The kernel holds it for ever, so mappings do not count.
         first: PhysFrame,
         /// Name for `/proc/PID/maps`.
         name: &'static str,

@@ -92,7 +92,7 @@ impl AddressSpace {
         pieces.try_reserve(layout.vmas.overlapping(range).len()).map_err(|_| Errno::ENOMEM)?;
         layout.vmas.remove(range, |piece| pieces.push(piece))?;
         for piece in &pieces {
-            self.unmap_pages(piece.range);
+            self.unmap_pages(piece.range, &piece.backing);
         }
         Ok(())
     }
@@ -159,7 +159,7 @@ impl AddressSpace {
             let start = vma.range.start().max(range.start());
             let end = vma.range.end().min(range.end());
             if let Some(part) = UserRange::new(start, end) {
-                self.unmap_pages(part);
+                self.unmap_pages(part, &vma.backing);
             }
         }
         if covered { Ok(()) } else { Err(Errno::ENOMEM) }
@@ -180,7 +180,7 @@ impl AddressSpace {
             let to = end.saturating_sub(mapped_first).min(vma.range.size() / PAGE_SIZE);
             let start = vma.range.start() + from.min(to) * PAGE_SIZE;
             if let Some(part) = UserRange::new(start, vma.range.start() + to * PAGE_SIZE) {
-                self.unmap_pages(part);
+                self.unmap_pages(part, &vma.backing);
             }
         }
     }

@@ -3,6 +3,7 @@
 mod backing;
 mod change;
 mod fork;
+mod inspect;
 mod layout;
 mod provide;
 mod remap;
@@ -123,24 +124,26 @@ impl AddressSpace {
         }
     }
 
-    /// Takes all translations of `range` away and lets their frames go.
-    pub(super) fn unmap_pages(&self, range: UserRange) {
-        let pages = PageRange::from(range);
+    /// Takes all translations of `part`, which lies in one range with this backing, away and lets their frames go.
+    pub(super) fn unmap_pages(&self, part: UserRange, backing: &Backing) {
+        let pages = PageRange::from(part);
         let mut start = pages.start;
         let mut taken = FrameBatch::new();
         while start < pages.end {
             let reached = paging::unmap(self.root, PageRange::new(start, pages.end), &mut taken);
             if !taken.is_empty() {
                 self.flush(PageRange::new(start, reached));
-                self.let_go(&mut taken);
+                self.let_go(&mut taken, backing);
             }
             start = reached;
         }
     }
 
-    fn let_go(&self, taken: &mut FrameBatch) {
+    fn let_go(&self, taken: &mut FrameBatch, backing: &Backing) {
         self.resident.fetch_sub(taken.frames().len() as u64, Ordering::Relaxed);
-        taken.frames().iter().copied().for_each(put_mapped);
+        if !matches!(backing, Backing::Special { .. }) {
+            taken.frames().iter().copied().for_each(put_mapped);
+        }
         taken.clear();
     }
 
@@ -155,7 +158,7 @@ impl AddressSpace {
             let mut start = pages.start;
             while start < pages.end {
                 start = paging::unmap(self.root, PageRange::new(start, pages.end), &mut taken);
-                self.let_go(&mut taken);
+                self.let_go(&mut taken, &vma.backing);
             }
         }
         drop(layout);

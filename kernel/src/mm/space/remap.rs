@@ -2,7 +2,7 @@
 
 use platform::{PAGE_SIZE, Protection, VirtAddr};
 
-use super::{AddressSpace, Layout, MapPlace, MapRequest};
+use super::{AddressSpace, Backing, Layout, MapPlace, MapRequest};
 use crate::errno::{Errno, KResult};
 use crate::hook::paging;
 use crate::mm::UserAddr;
@@ -25,7 +25,7 @@ impl AddressSpace {
         let new_length = new_length.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::ENOMEM)?;
         let mut layout = self.layout();
         let vma = layout.find(VirtAddr(old.start())).ok_or(Errno::EFAULT)?.clone();
-        if old.end() > vma.range.end() {
+        if old.end() > vma.range.end() || matches!(vma.backing, Backing::Special { .. }) {
             return Err(Errno::EFAULT);
         }
         if let Moving::To(target) = moving {
@@ -61,7 +61,7 @@ impl AddressSpace {
     fn move_to(
         &self,
         layout: &mut Layout,
-        vma: &Vma<super::Backing>,
+        vma: &Vma<Backing>,
         old: UserRange,
         new_length: u64,
         place: MapPlace,

@@ -1,0 +1,205 @@
+//! Files about the system as a whole.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use super::fixed::{Fixed, Item, What};
+use super::load::{self, TICK};
+use super::mounts;
+use super::sysctl;
+use super::text::{Text, put};
+use crate::errno::KResult;
+use crate::mm::frames;
+use crate::mm::heap::HEAP;
+use crate::process::system::names::{RELEASE, VERSION};
+use crate::process::{current, ids, tree};
+use crate::time;
+
+/// The top directory's own entries.
+pub const ITEMS: &[Item<()>] = &[
+    Item { name: "self", permissions: 0o777, what: What::Link(self_link) },
+    Item { name: "thread-self", permissions: 0o777, what: What::Link(thread_self) },
+    Item { name: "cmdline", permissions: 0o444, what: What::Text(command_line) },
+    Item { name: "cpuinfo", permissions: 0o444, what: What::Text(cpu_info) },
+    Item { name: "devices", permissions: 0o444, what: What::Text(devices) },
+    Item { name: "filesystems", permissions: 0o444, what: What::Text(filesystems) },
+    Item { name: "interrupts", permissions: 0o444, what: What::Text(interrupts) },
+    Item { name: "loadavg", permissions: 0o444, what: What::Text(load_average) },
+    Item { name: "meminfo", permissions: 0o444, what: What::Text(memory) },
+    Item { name: "mounts", permissions: 0o777, what: What::Link(|()| Ok(b"self/mounts".to_vec())) },
+    Item { name: "partitions", permissions: 0o444, what: What::Text(partitions) },
+    Item { name: "stat", permissions: 0o444, what: What::Text(statistics) },
+    Item { name: "swaps", permissions: 0o444, what: What::Text(swaps) },
+    Item { name: "sys", permissions: 0o555, what: What::Directory(|(), number| sysctl::directory(number)) },
+    Item { name: "uptime", permissions: 0o444, what: What::Text(uptime) },
+    Item { name: "version", permissions: 0o444, what: What::Text(version) },
+    Item { name: "vmstat", permissions: 0o444, what: What::Text(virtual_memory) },
+    Item {
+        name: "net",
+        permissions: 0o555,
+        what: What::Directory(|(), number| Box::new(Fixed::new((), (number << 16) | 1, NET))),
+    },
+];
+
+/// There is no network; programs look here whether there is one.
+const NET: &[Item<()>] = &[Item { name: "dev", permissions: 0o444, what: What::Text(network_devices) }];
+
+fn network_devices(_: &()) -> KResult<Vec<u8>> {
+    Ok(b"Inter-|   Receive                                                |  Transmit\n \
+        face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n"
+        .to_vec())
+}
+
+fn self_link(_: &()) -> KResult<Vec<u8>> {
+    let mut text = Text::new();
+    put!(text, "{}", current().process.pid.0);
+    Ok(text.0)
+}
+
+fn thread_self(_: &()) -> KResult<Vec<u8>> {
+    let mut text = Text::new();
+    let task = current();
+    put!(text, "{}/task/{}", task.process.pid.0, task.tid().0);
+    Ok(text.0)
+}
+
+fn command_line(_: &()) -> KResult<Vec<u8>> {
+    let mut text = Text::new();
+    text.bytes(crate::boot::parameters::text());
+    text.bytes(b"\n");
+    Ok(text.0)
+}
+
+fn version(_: &()) -> KResult<Vec<u8>> {
+    let mut text = Text::new();
+    put!(text, "Linux version {RELEASE} (monoguest) {VERSION}\n");
+    Ok(text.0)
+}
+
+fn filesystems(_: &()) -> KResult<Vec<u8>> {
+    Ok(b"nodev\ttmpfs\nnodev\tramfs\nnodev\tdevtmpfs\nnodev\tdevpts\nnodev\tproc\n".to_vec())
+}
+
+fn devices(_: &()) -> KResult<Vec<u8>> {
+    Ok(b"Character devices:\n  1 mem\n  4 ttyS\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n136 pts\n\nBlock devices:\n"
+        .to_vec())
+}
+
+fn partitions(_: &()) -> KResult<Vec<u8>> {
+    Ok(b"major minor  #blocks  name\n\n".to_vec())
+}
+
+fn swaps(_: &()) -> KResult<Vec<u8>> {
+    Ok(b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".to_vec())
+}
+
+fn interrupts(_: &()) -> KResult<Vec<u8>> {
+    use core::sync::atomic::Ordering;
+    let mut text = Text::new();
+    let counts: Vec<u64> = crate::percpu::online()
+        .iter()
+        .filter_map(crate::percpu::of)
+        .map(|cpu| cpu.interrupts.load(Ordering::Relaxed))
+        .collect();
+    text.bytes(b"     ");
+    for index in 0..counts.len() {
+        put!(text, "       CPU{index:<2}");
+    }
+    text.bytes(b"\nALL: ");
+    for count in counts {
+        put!(text, "{count:>12}");
+    }
+    text.bytes(b"   All interrupts\n");
+    Ok(text.0)
+}
+
+fn uptime(_: &()) -> KResult<Vec<u8>> {
+    let now = time::now();
+    let idle: u64 = load::idle_times().map(|(_, idle)| idle.0).sum();
+    let mut text = Text::new();
+    let hundredths = |nanoseconds: u64| (nanoseconds / 1_000_000_000, nanoseconds / TICK % 100);
+    let ((up, up_rest), (idle, idle_rest)) = (hundredths(now.0), hundredths(idle));
+    put!(text, "{up}.{up_rest:02} {idle}.{idle_rest:02}\n");
+    Ok(text.0)
+}
+
+fn load_average(_: &()) -> KResult<Vec<u8>> {
+    let (ready, all) = load::tasks();
+    let mut text = Text::new();
+    for load in load::averages() {
+        put!(text, "{}.{:02} ", load / 100, load % 100);
+    }
+    put!(text, "{ready}/{all} {}\n", ids::last().0);
+    Ok(text.0)
+}
+
+fn memory(_: &()) -> KResult<Vec<u8>> {
+    let (total, free) = frames::totals();
+    let heap = HEAP.statistics().pages;
+    let (shared, in_files) = mounts::pages_in_files();
+    let mut text = Text::new();
+    let mut line = |name: &str, pages: u64| put!(text, "{name:<15} {:>8} kB\n", pages * 4);
+    line("MemTotal:", total);
+    line("MemFree:", free);
+    line("MemAvailable:", free);
+    line("Buffers:", 0);
+    line("Cached:", in_files);
+    line("SwapCached:", 0);
+    line("SwapTotal:", 0);
+    line("SwapFree:", 0);
+    line("Shmem:", shared);
+    line("Slab:", heap);
+    line("SReclaimable:", 0);
+    line("SUnreclaim:", heap);
+    line("CommitLimit:", total);
+    Ok(text.0)
+}
+
+fn virtual_memory(_: &()) -> KResult<Vec<u8>> {
+    let (_, free) = frames::totals();
+    let (shared, in_files) = mounts::pages_in_files();
+    let mut text = Text::new();
+    put!(text, "nr_free_pages {free}\nnr_file_pages {in_files}\nnr_shmem {shared}\n");
+    Ok(text.0)
+}
+
+/// User and kernel time of `busy`, split as the samples of all living processes are.
+fn split(busy: u64) -> (u64, u64) {
+    use core::sync::atomic::Ordering;
+    let processes = tree::lock().processes();
+    let (user, system) = processes.iter().fold((0u64, 0u64), |(user, system), process| {
+        (
+            user + process.user_samples.load(Ordering::Relaxed),
+            system + process.system_samples.load(Ordering::Relaxed),
+        )
+    });
+    if user + system == 0 {
+        return (busy, 0);
+    }
+    let in_user = (u128::from(busy) * u128::from(user) / u128::from(user + system)) as u64;
+    (in_user, busy - in_user)
+}
+
+fn statistics(_: &()) -> KResult<Vec<u8>> {
+    let now = time::now().0;
+    let mut text = Text::new();
+    let cpus: Vec<(u32, u64)> = load::idle_times().map(|(cpu, idle)| (cpu.0, idle.0.min(now))).collect();
+    let mut line = |name: core::fmt::Arguments<'_>, span: u64, idle: u64| {
+        let (user, system) = split(span.saturating_sub(idle));
+        put!(text, "{name} {} 0 {} {} 0 0 0 0 0 0\n", user / TICK, system / TICK, idle / TICK);
+    };
+    line(format_args!("cpu "), now * cpus.len() as u64, cpus.iter().map(|(_, idle)| idle).sum());
+    for (cpu, idle) in cpus {
+        line(format_args!("cpu{cpu}"), now, idle);
+    }
+    let (interrupts, switches) = load::events();
+    let (ready, _) = load::tasks();
+    put!(text, "intr {interrupts}\nctxt {switches}\n");
+    put!(text, "btime {}\n", time::realtime().saturating_sub(time::now()).seconds());
+    put!(text, "processes {}\nprocs_running {ready}\nprocs_blocked 0\n", ids::made());
+    Ok(text.0)
+}
+
+fn cpu_info(_: &()) -> KResult<Vec<u8>> {
+    super::cpu_info::describe()
+}

@@ -1,0 +1,217 @@
+//! System calls of sockets.
+
+use alloc::sync::Arc;
+
+use super::address::{self, Address, Name};
+use super::bind;
+use super::endpoint::{Shut, SocketType};
+use super::message::Ancillary;
+use super::message_calls::send_to;
+use super::socket::{Socket, Waiting};
+use super::transfer::flags;
+use crate::errno::{Errno, KResult};
+use crate::fs::file::OpenFile;
+use crate::fs::flags::{O_CLOEXEC, O_NONBLOCK};
+use crate::fs::io::{IoDst, IoSrc};
+use crate::fs::table::{Fd, OnExec, close, install, usable_file};
+use crate::mm::UserAddr;
+use crate::syscall::{Call, SysResult};
+
+/// The bits of a socket's type that are no flags.
+const TYPE_MASK: u32 = 0xf;
+const RAW: u32 = 3;
+/// One past the highest type there is.
+const TYPES: u32 = 11;
+
+/// An open file that is known to be a socket.
+pub struct SocketFile(Arc<OpenFile>);
+
+impl SocketFile {
+    /// The socket behind a descriptor.
+    ///
+    /// # Errors
+    /// EBADF, ENOTSOCK.
+    #[inline]
+    pub fn of(fd: i32) -> KResult<Self> {
+        let file = usable_file(Fd(fd))?;
+        if file.ops_as::<Socket>().is_some() { Ok(Self(file)) } else { Err(Errno::ENOTSOCK) }
+    }
+
+    /// The socket.
+    ///
+    /// # Panics
+    /// Never: it was looked at before.
+    #[inline]
+    pub fn socket(&self) -> &Socket {
+        match self.0.ops_as::<Socket>() {
+            Some(socket) => socket,
+            None => unreachable!("a socket is always one"),
+        }
+    }
+
+    /// Whether a call with `flags` may wait.
+    #[inline]
+    pub fn waiting(&self, flags: u32) -> Waiting {
+        if flags & flags::DO_NOT_WAIT != 0 { Waiting::No } else { Waiting::of(&self.0) }
+    }
+}
+
+/// Says what kind of socket is wanted, and with which flags of open files.
+fn wanted(call: &Call<'_>) -> KResult<(SocketType, u32)> {
+    let (family, kind, protocol) = (call.int(0), call.uint(1), call.int(2));
+    let open_flags = kind & !TYPE_MASK;
+    if open_flags & !(O_CLOEXEC | O_NONBLOCK) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if family != i32::from(address::FAMILY_UNIX) {
+        return Err(Errno::EAFNOSUPPORT);
+    }
+    if kind & TYPE_MASK >= TYPES {
+        return Err(Errno::EINVAL);
+    }
+    if protocol != 0 && protocol != i32::from(address::FAMILY_UNIX) {
+        return Err(Errno::EPROTONOSUPPORT);
+    }
+    let kind = match kind & TYPE_MASK {
+        kind if kind == SocketType::Stream as u32 => SocketType::Stream,
+        kind if kind == SocketType::SeqPacket as u32 => SocketType::SeqPacket,
+        kind if kind == SocketType::Datagram as u32 || kind == RAW => SocketType::Datagram,
+        _ => return Err(Errno::ESOCKTNOSUPPORT),
+    };
+    Ok((kind, open_flags))
+}
+
+fn install_socket(socket: Arc<Socket>, open_flags: u32) -> KResult<Fd> {
+    install(socket.open(open_flags), OnExec::close_if(open_flags & O_CLOEXEC != 0))
+}
+
+pub(super) fn socket(call: &mut Call<'_>) -> SysResult {
+    let (kind, flags) = wanted(call)?;
+    Ok(install_socket(Socket::new(kind), flags)?.0 as u64)
+}
+
+pub(super) fn socketpair(call: &mut Call<'_>) -> SysResult {
+    let (kind, flags) = wanted(call)?;
+    let [first, second] = bind::pair(kind);
+    let first = install_socket(first, flags)?;
+    let second = match install_socket(second, flags) {
+        Ok(second) => second,
+        Err(error) => {
+            close(first)?;
+            return Err(error);
+        }
+    };
+    if let Err(error) = call.user(3).write(&[first.0, second.0]) {
+        close(first)?;
+        close(second)?;
+        return Err(error);
+    }
+    Ok(0)
+}
+
+pub(super) fn bind(call: &mut Call<'_>) -> SysResult {
+    let file = SocketFile::of(call.int(0))?;
+    file.socket().bind(Address::read(call.user(1), call.int(2))?)?;
+    Ok(0)
+}
+
+pub(super) fn listen(call: &mut Call<'_>) -> SysResult {
+    SocketFile::of(call.int(0))?.socket().listen(call.int(1))?;
+    Ok(0)
+}
+
+pub(super) fn connect(call: &mut Call<'_>) -> SysResult {
+    let file = SocketFile::of(call.int(0))?;
+    let address = Address::read(call.user(1), call.int(2))?;
+    file.socket().connect(&address, file.waiting(0))?;
+    Ok(0)
+}
+
+fn accept_with(call: &Call<'_>, open_flags: u32) -> SysResult {
+    if open_flags & !(O_CLOEXEC | O_NONBLOCK) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = SocketFile::of(call.int(0))?;
+    let (socket, client) = file.socket().accept(file.waiting(0))?;
+    let fd = install_socket(socket, open_flags)?;
+    let (to, length_at) = (call.user(1), call.user(2));
+    if !to.is_null()
+        && let Err(error) = address::write_with_length(&address::encode(named(client.name())), to, length_at)
+    {
+        close(fd)?;
+        return Err(error);
+    }
+    Ok(fd.0 as u64)
+}
+
+fn named(name: Option<&Arc<Name>>) -> Option<&Name> {
+    name.map(|name| &**name)
+}
+
+pub(super) fn accept(call: &mut Call<'_>) -> SysResult {
+    accept_with(call, 0)
+}
+
+pub(super) fn accept4(call: &mut Call<'_>) -> SysResult {
+    accept_with(call, call.uint(3))
+}
+
+pub(super) fn shutdown(call: &mut Call<'_>) -> SysResult {
+    let file = SocketFile::of(call.int(0))?;
+    let directions = match call.int(1) {
+        0 => Shut::RECEIVE,
+        1 => Shut::SEND,
+        2 => Shut::all(),
+        _ => return Err(Errno::EINVAL),
+    };
+    file.socket().shut_down(directions);
+    Ok(0)
+}
+
+pub(super) fn getsockname(call: &mut Call<'_>) -> SysResult {
+    let file = SocketFile::of(call.int(0))?;
+    let name = address::encode(named(file.socket().endpoint().name()));
+    address::write_with_length(&name, call.user(1), call.user(2))?;
+    Ok(0)
+}
+
+pub(super) fn getpeername(call: &mut Call<'_>) -> SysResult {
+    let file = SocketFile::of(call.int(0))?;
+    let peer = file.socket().peer().ok_or(Errno::ENOTCONN)?;
+    address::write_with_length(&address::encode(named(peer.name())), call.user(1), call.user(2))?;
+    Ok(0)
+}
+
+pub(super) fn setsockopt(call: &mut Call<'_>) -> SysResult {
+    let file = SocketFile::of(call.int(0))?;
+    file.socket().set_option(call.int(1), call.int(2), call.user(3), call.int(4))?;
+    Ok(0)
+}
+
+pub(super) fn getsockopt(call: &mut Call<'_>) -> SysResult {
+    let file = SocketFile::of(call.int(0))?;
+    file.socket().get_option(call.int(1), call.int(2), call.user(3), call.user(4))?;
+    Ok(0)
+}
+
+pub(super) fn sendto(call: &mut Call<'_>) -> SysResult {
+    let mut from = IoSrc::user(call.user(1), call.size(2))?;
+    let file = SocketFile::of(call.int(0))?;
+    let (flags, address) = (call.uint(3), call.user(4));
+    let to = if address.is_null() { None } else { Some(Address::read(address, call.int(5))?) };
+    let sent = send_to(&file, &mut from, flags, to.as_ref(), Ancillary::default())?;
+    Ok(sent as u64)
+}
+
+pub(super) fn recvfrom(call: &mut Call<'_>) -> SysResult {
+    let mut to = IoDst::user(call.user(1), call.size(2))?;
+    let file = SocketFile::of(call.int(0))?;
+    let (flags, address, length_at): (u32, UserAddr, UserAddr) = (call.uint(3), call.user(4), call.user(5));
+    let socket = file.socket();
+    let received = socket.receive(&mut to, file.waiting(flags), flags)?;
+    if !address.is_null() {
+        let name = received.sender_name(socket);
+        address::write_with_length(&name, address, length_at)?;
+    }
+    Ok(received.length as u64)
+}
