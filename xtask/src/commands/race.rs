@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -40,6 +40,10 @@ pub struct Args {
     /// How Monoguest reaches it
     #[arg(long, default_value = "static")]
     dispatch: Dispatch,
+
+    /// Measure this image, and build none
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["backend", "dispatch"])]
+    image: Option<PathBuf>,
 
     /// pc, q35 or microvm; QEMU's options for the machine may follow, as in microvm,pit=off
     #[arg(long, default_value = "pc", value_name = "MACHINE")]
@@ -109,8 +113,7 @@ pub fn run(args: Args) -> Result<u8> {
     let workspace = Workspace::find()?;
     let qemu = QEMU.require()?;
     let linux = Linux::require(&workspace)?;
-    let variant = Variant { backend: args.backend, dispatch: args.dispatch, profile: Profile::Release };
-    let image = build::image(&workspace, variant)?;
+    let monoguest = monoguest(&workspace, &args)?;
     let mut race = Race {
         course: Course {
             qemu,
@@ -126,7 +129,7 @@ pub fn run(args: Args) -> Result<u8> {
             // A panic ends QEMU instead of leaving the guest there.
             append: format!("panic=-1 {}", args.linux_append).trim().to_owned(),
         },
-        monoguest: Contender { name: format!("Monoguest ({variant})"), image, append: String::new() },
+        monoguest,
         tree: tree(&workspace)?,
         bar: ProgressBar::hidden(),
         args,
@@ -135,6 +138,18 @@ pub fn run(args: Args) -> Result<u8> {
     let text = results.render(race.args.format);
     std::io::stdout().write_all(text.as_bytes()).context("cannot write the results")?;
     Ok(if results.complete() { 0 } else { 1 })
+}
+
+fn monoguest(workspace: &Workspace, args: &Args) -> Result<Contender> {
+    let (name, image) = match &args.image {
+        Some(image) => (image.display().to_string(), image.clone()),
+        None => {
+            let variant =
+                Variant { backend: args.backend, dispatch: args.dispatch, profile: Profile::Release };
+            (variant.to_string(), build::image(workspace, variant)?)
+        }
+    };
+    Ok(Contender { name: format!("Monoguest ({name})"), image, append: String::new() })
 }
 
 /// busybox, the probe and `bench`.
@@ -285,7 +300,9 @@ impl Race {
         [&self.linux, &self.monoguest].map(|contender| {
             self.bar.set_message(format!("{what}: {}", contender.name));
             self.bar.tick();
-            measure(contender).map_err(|error| self.tell(what, contender, format!("{error:#}"))).ok()
+            measure(contender)
+                .map_err(|error| self.tell(what, contender, format!("{error:#}{}", self.course.said())))
+                .ok()
         })
     }
 

@@ -1,6 +1,6 @@
 //! The course both kernels run: one machine, one initramfs, one command line. Only the kernel differs.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Stdio};
@@ -58,6 +58,25 @@ impl Course {
         Ok(path)
     }
 
+    /// A file for QEMU's own messages, emptied.
+    pub fn log(&self) -> Result<Stdio> {
+        let path = self.log_path();
+        Ok(File::create(&path).with_context(|| format!("cannot create {}", path.display()))?.into())
+    }
+
+    /// What QEMU said last, except that it was stopped.
+    pub fn said(&self) -> String {
+        let log = fs::read_to_string(self.log_path()).unwrap_or_default();
+        log.lines()
+            .filter(|line| !line.contains("terminating on signal"))
+            .map(|line| format!("\n{line}"))
+            .collect()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.scratch.join("qemu.log")
+    }
+
     /// A guest on this machine; `init` is process 1 with its arguments, blanks between them.
     pub fn launch(&self, contender: &Contender, initrd: &Path, init: &str, smp: u16, clock: Clock) -> Launch {
         let mut hardware = Hardware {
@@ -107,10 +126,10 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts a guest that may run until `limit` has passed.
-    pub fn start(launch: &Launch, limit: Duration) -> Result<Self> {
+    /// Starts a guest that may run as long as the course allows.
+    pub fn start(launch: &Launch, course: &Course) -> Result<Self> {
         let started = Instant::now();
-        let mut qemu = Qemu::start(launch, Stdio::piped(), Stdio::piped(), Stdio::inherit())?;
+        let mut qemu = Qemu::start(launch, Stdio::piped(), Stdio::piped(), course.log()?)?;
         let input = qemu.child.stdin.take().context("QEMU's input is a pipe")?;
         let mut console = qemu.child.stdout.take().context("QEMU's output is a pipe")?;
         let (sender, output) = mpsc::channel();
@@ -123,7 +142,15 @@ impl Running {
                 }
             }
         });
-        Ok(Self { started, qemu, input, output, console: Vec::new(), from: 0, deadline: started + limit })
+        Ok(Self {
+            started,
+            qemu,
+            input,
+            output,
+            console: Vec::new(),
+            from: 0,
+            deadline: started + course.limit,
+        })
     }
 
     /// Waits for a text on the console and says when it came.

@@ -40,7 +40,10 @@ impl Gdb {
             match UnixStream::connect(socket) {
                 Ok(stream) => {
                     stream.set_read_timeout(Some(limit)).context("cannot limit a socket's time")?;
-                    return Ok(Self { stream, received: Vec::new() });
+                    let mut gdb = Self { stream, received: Vec::new() };
+                    // QEMU gives single registers only to a client that has asked which there are.
+                    gdb.call("qXfer:features:read:target.xml:0,ffb")?;
+                    return Ok(gdb);
                 }
                 // It has its name before it listens.
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused && Instant::now() < deadline => {}
@@ -77,7 +80,12 @@ impl Gdb {
         let code = self.call(&format!("m{at:x},{}", RDTSC.len()))?;
         let patch: String = RDTSC.iter().map(|byte| format!("{byte:02x}")).collect();
         self.expect_ok(&format!("M{at:x},{}:{patch}", RDTSC.len()))?;
-        let ticks = self.ticks_by_stepping()?;
+        let reply = self.call("s")?;
+        let now = self.register(register::RIP)?;
+        if now != at + RDTSC.len() as u64 {
+            bail!("a single step led from {at:#x} to {now:#x} (gdb server: {reply})");
+        }
+        let ticks = self.ticks_read()?;
         self.expect_ok(&format!("M{at:x},{}:{code}", RDTSC.len()))?;
         for (register, value) in [register::RAX, register::RDX].into_iter().zip(saved) {
             self.set_register(register, value?)?;
@@ -86,14 +94,8 @@ impl Gdb {
         Ok(ticks)
     }
 
-    /// The guest's time stamp counter, where it is stopped before an instruction that reads it.
-    pub fn ticks_by_stepping(&mut self) -> Result<Ticks> {
-        let at = self.register(register::RIP)?;
-        let reply = self.call("s")?;
-        let now = self.register(register::RIP)?;
-        if now != at + RDTSC.len() as u64 {
-            bail!("a single step led from {at:#x} to {now:#x} (gdb server: {reply})");
-        }
+    /// The guest's time stamp counter, where it is stopped behind an instruction that read it.
+    pub fn ticks_read(&mut self) -> Result<Ticks> {
         let half = |value: u64| value & 0xffff_ffff;
         Ok(Ticks(half(self.register(register::RDX)?) << 32 | half(self.register(register::RAX)?)))
     }

@@ -40,7 +40,7 @@ fn first_that(least: u32, enough: u32, mut passes: impl FnMut(u32) -> bool) -> u
 fn prompt(course: &Course, contender: &Contender, initrd: &Path, mib: u32) -> Result<()> {
     let mut launch = course.launch(contender, initrd, "/bin/sh", 1, Clock::Real);
     launch.hardware.memory = mib;
-    let mut guest = Running::start(&launch, course.limit)?;
+    let mut guest = Running::start(&launch, course)?;
     guest.wait_for("# ")?;
     guest.type_in(COMMAND)?;
     guest.wait_for(ANSWER)?;
@@ -58,8 +58,7 @@ pub struct Free {
 
 /// Memory left with the course's own amount once the shell runs.
 pub fn free(course: &Course, contender: &Contender, initrd: &Path) -> Result<Free> {
-    let mut guest =
-        Running::start(&course.launch(contender, initrd, "/bin/sh", 1, Clock::Real), course.limit)?;
+    let mut guest = Running::start(&course.launch(contender, initrd, "/bin/sh", 1, Clock::Real), course)?;
     guest.wait_for("# ")?;
     guest.type_in("mount -t proc proc /proc; cat /proc/meminfo; echo e''nd\n")?;
     guest.wait_for("end\r\n")?;

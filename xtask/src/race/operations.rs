@@ -38,7 +38,7 @@ pub fn run(
     }
     init.extend(words.iter().map(String::as_str));
     let launch = course.launch(contender, initrd, &init.join(" "), smp, clock);
-    let mut guest = Running::start(&launch, course.limit)?;
+    let mut guest = Running::start(&launch, course)?;
     let done = guest.wait_for(DONE);
     let (costs, failed) = parse(&guest.console());
     guest.stop()?;

@@ -5,8 +5,11 @@ use crate::race::gdb::RDTSC;
 /// What it says.
 pub const GREETING: &str = "process 1 runs\n";
 
-/// The address of its first instruction: one that no kernel, firmware or boot code runs at.
-pub const ENTRY: u64 = BASE + HEADERS;
+/// The address of its second instruction, which comes after it has read the time stamp counter: one that no kernel,
+/// firmware or boot code runs at. (At the first one its page is not in memory yet.)
+pub const SECOND: u64 = ENTRY + RDTSC.len() as u64;
+
+const ENTRY: u64 = BASE + HEADERS;
 
 const BASE: u64 = 0x20_0000_0000;
 /// One ELF header and one program header.

@@ -128,7 +128,7 @@ impl Results {
         table.load_preset(if format == Format::Markdown {
             presets::ASCII_MARKDOWN
         } else {
-            presets::UTF8_HORIZONTAL_ONLY
+            presets::UTF8_BORDERS_ONLY
         });
         table.set_header(["", "unit", "Linux", "Monoguest", "ratio"]);
         for row in &section.rows {
