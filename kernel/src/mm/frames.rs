@@ -13,6 +13,12 @@ use crate::sync::IrqLock;
 /// The frames kept close to one CPU.
 pub struct CpuFrames(FrameCache);
 
+impl Default for CpuFrames {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl CpuFrames {
     /// None.
     pub const fn new() -> Self {
