@@ -117,7 +117,8 @@ fn populate(space: &AddressSpace, start: UserAddr, length: u64, protection: Prot
         platform::Access::empty()
     };
     let mut offset = 0;
-    while offset < length && space.fault(VirtAddr(start.0 + offset), access | platform::Access::USER).is_ok() {
+    while offset < length && space.fault(VirtAddr(start.0 + offset), access | platform::Access::USER).is_ok()
+    {
         offset += PAGE_SIZE;
     }
 }
@@ -145,7 +146,8 @@ fn mremap(call: &mut Call<'_>) -> SysResult {
     }
     let old = checked_range(call.user(0), old_length).map_err(|_| Errno::EINVAL)?.ok_or(Errno::EINVAL)?;
     let moving = if flags & MREMAP_FIXED != 0 {
-        let target = checked_range(call.user(4), new_length).map_err(|_| Errno::EINVAL)?.ok_or(Errno::EINVAL)?;
+        let target =
+            checked_range(call.user(4), new_length).map_err(|_| Errno::EINVAL)?.ok_or(Errno::EINVAL)?;
         if target.start() < old.end() && old.start() < target.end() {
             return Err(Errno::EINVAL);
         }

@@ -156,7 +156,8 @@ impl AddressSpace {
             return Ok(());
         };
         if !write {
-            let rights = (vma.protection - Protection::WRITE) | (mapping.protection & Protection::WRITE & vma.protection);
+            let rights = (vma.protection - Protection::WRITE)
+                | (mapping.protection & Protection::WRITE & vma.protection);
             paging::replace(self.root(), page, mapping.frame, rights);
             return Ok(());
         }
@@ -268,4 +269,3 @@ impl Drop for Run<'_> {
         }
     }
 }
-

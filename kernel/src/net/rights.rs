@@ -86,7 +86,8 @@ struct Registry {
     users: BTreeMap<u32, usize>,
 }
 
-static REGISTRY: SpinLock<Registry> = SpinLock::new(Registry { sockets: BTreeMap::new(), users: BTreeMap::new() });
+static REGISTRY: SpinLock<Registry> =
+    SpinLock::new(Registry { sockets: BTreeMap::new(), users: BTreeMap::new() });
 
 /// Sockets in the registry, to be asked without the lock.
 static SOCKETS: AtomicUsize = AtomicUsize::new(0);
@@ -153,7 +154,8 @@ impl Registry {
                 kept.push(file);
             }
         }
-        let held: Vec<usize> = candidates.values().flat_map(|candidate| candidate.holds.iter().copied()).collect();
+        let held: Vec<usize> =
+            candidates.values().flat_map(|candidate| candidate.holds.iter().copied()).collect();
         for key in held {
             if let Some(candidate) = candidates.get_mut(&key) {
                 candidate.outside = candidate.outside.saturating_sub(1);
@@ -170,7 +172,11 @@ impl Registry {
         }
         // None of these is the last reference: messages hold the others.
         drop(kept);
-        candidates.into_values().filter(|candidate| !candidate.reached).map(|candidate| candidate.endpoint).collect()
+        candidates
+            .into_values()
+            .filter(|candidate| !candidate.reached)
+            .map(|candidate| candidate.endpoint)
+            .collect()
     }
 }
 

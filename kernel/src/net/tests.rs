@@ -117,29 +117,33 @@ fn byte(index: usize) -> u8 {
 
 #[test]
 fn a_long_transfer_keeps_every_byte() {
-    testing::run("net::tests::a_long_transfer_keeps_every_byte", || Machine::new().cpus(2), || {
-        let [a, b] = pair(SocketType::Stream);
-        *SOCKET.lock() = Some(a.clone());
-        testing::spawn(|| {
-            let socket = SOCKET.lock().take().unwrap();
-            let bytes: Vec<u8> = (0..MANY).map(byte).collect();
-            assert_eq!(send(&socket, &bytes, Waiting::Yes), Ok(MANY));
-            close(socket);
-        });
-        drop(a);
-        let mut total = 0;
-        let mut bytes = alloc::vec![0; 50_001];
-        loop {
-            let received = b.receive(&mut IoDst::kernel(&mut bytes), Waiting::Yes, 0).unwrap().length;
-            if received == 0 {
-                break;
+    testing::run(
+        "net::tests::a_long_transfer_keeps_every_byte",
+        || Machine::new().cpus(2),
+        || {
+            let [a, b] = pair(SocketType::Stream);
+            *SOCKET.lock() = Some(a.clone());
+            testing::spawn(|| {
+                let socket = SOCKET.lock().take().unwrap();
+                let bytes: Vec<u8> = (0..MANY).map(byte).collect();
+                assert_eq!(send(&socket, &bytes, Waiting::Yes), Ok(MANY));
+                close(socket);
+            });
+            drop(a);
+            let mut total = 0;
+            let mut bytes = alloc::vec![0; 50_001];
+            loop {
+                let received = b.receive(&mut IoDst::kernel(&mut bytes), Waiting::Yes, 0).unwrap().length;
+                if received == 0 {
+                    break;
+                }
+                let expected = (total..total + received).map(byte);
+                assert!(bytes[..received].iter().copied().eq(expected));
+                total += received;
             }
-            let expected = (total..total + received).map(byte);
-            assert!(bytes[..received].iter().copied().eq(expected));
-            total += received;
-        }
-        assert_eq!(total, MANY);
-    });
+            assert_eq!(total, MANY);
+        },
+    );
 }
 
 #[test]
@@ -279,8 +283,7 @@ fn datagrams_wait_for_a_place_and_are_refused_by_the_dead() {
         assert_eq!(sender.endpoint().on_the_way(), 0);
         assert_eq!(send(&sender, b"x", Waiting::No), Err(Errno::ECONNREFUSED));
         assert_eq!(send(&sender, b"x", Waiting::No), Err(Errno::ENOTCONN));
-        let sent =
-            sender.send(&mut IoSrc::kernel(b"x"), Waiting::No, 0, Some(&name), Ancillary::default());
+        let sent = sender.send(&mut IoSrc::kernel(b"x"), Waiting::No, 0, Some(&name), Ancillary::default());
         assert_eq!(sent, Err(Errno::ECONNREFUSED));
     });
 }

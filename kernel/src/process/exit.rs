@@ -56,9 +56,9 @@ pub fn end_other_threads() -> KResult<()> {
             return Err(Errno::EINTR);
         }
         signal::end_other_threads(process);
-        process.child_events.wait_uninterruptible(|| {
-            (process.live_threads.load(Ordering::Acquire) == 1).then_some(())
-        });
+        process
+            .child_events
+            .wait_uninterruptible(|| (process.live_threads.load(Ordering::Acquire) == 1).then_some(()));
         process.ending_others.store(false, Ordering::Release);
     }
     if !task.is_leader() {

@@ -119,7 +119,11 @@ impl Tree {
 
     /// Those of a group.
     pub fn group_members(&self, group: Pid) -> Vec<Arc<Process>> {
-        self.processes.values().filter_map(Weak::upgrade).filter(|process| self.of(process).group == group).collect()
+        self.processes
+            .values()
+            .filter_map(Weak::upgrade)
+            .filter(|process| self.of(process).group == group)
+            .collect()
     }
 
     /// Whether some process, ended but not waited for included, is as `wanted`.

@@ -56,13 +56,11 @@ enum Look {
 
 fn wait(which: Which, options: Options) -> KResult<Option<Report>> {
     let process = current().process.clone();
-    let result = process.child_events.wait(|| {
-        match look(&process, which, options) {
-            Look::Nobody => Some(Err(Errno::ECHILD)),
-            Look::Nothing if options.contains(Options::NOHANG) => Some(Ok(None)),
-            Look::Nothing => None,
-            Look::Found(report) => Some(Ok(Some(report))),
-        }
+    let result = process.child_events.wait(|| match look(&process, which, options) {
+        Look::Nobody => Some(Err(Errno::ECHILD)),
+        Look::Nothing if options.contains(Options::NOHANG) => Some(Ok(None)),
+        Look::Nothing => None,
+        Look::Found(report) => Some(Ok(Some(report))),
     });
     let mut report = result??;
     if let Some(report) = &mut report
@@ -93,7 +91,8 @@ fn look(process: &Process, which: Which, options: Options) -> Look {
         candidates = true;
         let stopped = options.contains(Options::STOPPED) && related.stop_report.is_some();
         let goes_on = options.contains(Options::CONTINUED) && related.continue_report;
-        if (related.zombie && options.contains(Options::EXITED)) || (!related.zombie && (stopped || goes_on)) {
+        if (related.zombie && options.contains(Options::EXITED)) || (!related.zombie && (stopped || goes_on))
+        {
             found = Some(child.clone());
             break;
         }
@@ -138,7 +137,12 @@ fn report(tree: &mut Tree, process: &Process, child: Arc<Process>, options: Opti
 
 /// `wait4(2)`
 pub fn wait4(call: &mut Call<'_>) -> SysResult {
-    let allowed = Options::NOHANG | Options::STOPPED | Options::CONTINUED | Options::NOTHREAD | Options::ALL | Options::CLONE;
+    let allowed = Options::NOHANG
+        | Options::STOPPED
+        | Options::CONTINUED
+        | Options::NOTHREAD
+        | Options::ALL
+        | Options::CLONE;
     let options = Options::from_bits(call.uint(2)).filter(|o| allowed.contains(*o)).ok_or(Errno::EINVAL)?;
     let (status_at, usage_at) = (call.user(1), call.user(3));
     let which = match call.int(0) {

@@ -137,7 +137,8 @@ impl AddressSpace {
                 layout.is_free(range) && self.map_in(&mut layout, heap_request(range)).is_ok()
             })
         } else if new_end < old_end {
-            UserRange::new(new_end.0, old_end.0).is_some_and(|range| self.unmap_in(&mut layout, range).is_ok())
+            UserRange::new(new_end.0, old_end.0)
+                .is_some_and(|range| self.unmap_in(&mut layout, range).is_ok())
         } else {
             true
         };
