@@ -66,7 +66,7 @@ pub fn shared_inode() -> Arc<Inode> {
 
 /// Both ends of a new pipe, for reading and for writing; `flags` of both beside that.
 pub fn pipe(flags: u32) -> [Arc<OpenFile>; 2] {
-    let kind = InodeKind::Fifo(Box::new(Pipe::new()));
+    let kind = InodeKind::Fifo(Box::<Pipe>::default());
     let inode = Anonymous::inode(&anonymous().pipes, kind, mode::FIFO | 0o600);
     if let InodeKind::Fifo(pipe) = &inode.kind {
         pipe.open(true, true);

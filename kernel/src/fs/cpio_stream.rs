@@ -15,6 +15,7 @@ const LONGEST_NAME: u32 = 4096;
 /// The longest target of a symbolic link.
 const LONGEST_TARGET: u32 = 4095;
 const TRAILER: &[u8] = b"TRAILER!!!";
+const LAST_NAME: &[u8] = b"TRAILER!!!\0";
 
 enum State {
     /// Between archives: zeros are skipped.
@@ -111,7 +112,9 @@ impl CpioStream {
                     let length = *length;
                     let padded = (HEADER + length).next_multiple_of(4) - HEADER;
                     let used = self.collect(rest, padded);
-                    if self.collected.len() == padded {
+                    // The last name's padding may be left out.
+                    let is_last = self.collected.len() >= length && self.collected.starts_with(LAST_NAME);
+                    if self.collected.len() == padded || is_last {
                         self.parse_name(length, populator)?;
                     }
                     used

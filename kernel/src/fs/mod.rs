@@ -60,3 +60,6 @@ pub use mapping::{Executable, Mapping, SetId, map_file, open_executable, shared_
 pub use open::{open_kernel, read_file};
 pub use table::{Fd, FileTable, OnExec, install};
 pub use tree::init;
+
+#[cfg(test)]
+mod tests;

@@ -253,9 +253,9 @@ mod tests {
         }
         let mut seen = Vec::new();
         let mut from = 0;
-        while let Some((sequence, value)) =
-            table.iter_from(from).map(|(sequence, _, &value)| (sequence, value)).next()
-        {
+        loop {
+            let next = table.iter_from(from).next().map(|(sequence, _, &value)| (sequence, value));
+            let Some((sequence, value)) = next else { break };
             seen.push(value);
             from = sequence + 1;
             table.remove(&value.to_le_bytes());

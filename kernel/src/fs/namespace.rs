@@ -304,7 +304,7 @@ impl Sides<'_> {
     fn apply(
         &self,
         from: &mut Entries,
-        mut to: Option<&mut Entries>,
+        to: Option<&mut Entries>,
         exchange: bool,
     ) -> KResult<[Option<super::dentry::Link>; 2]> {
         let leads_to = |entries: &Entries, name: &[u8], dentry: Option<&Arc<Dentry>>| match (
@@ -346,12 +346,12 @@ impl Sides<'_> {
                     }
                     inner.removed = true;
                 }
-                if let Some(slot) = to.as_deref_mut().unwrap_or(from).names.get_mut(self.new.name) {
+                if let Some(slot) = to.unwrap_or(from).names.get_mut(self.new.name) {
                     *slot = self.source.clone();
                 }
                 target.set_removed();
             }
-            None => to.as_deref_mut().unwrap_or(from).names.insert(new_key.clone(), self.source.clone())?,
+            None => to.unwrap_or(from).names.insert(new_key.clone(), self.source.clone())?,
         }
         from.names.remove(self.old.name);
         Ok([Some(self.source.relink(&self.new.parent.dentry, new_key)), None])

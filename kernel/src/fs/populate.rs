@@ -119,13 +119,14 @@ impl Populator {
             namespace::unlink(&directory, &name, &self.who, false)?;
         }
         let id = (entry.ino, entry.device);
-        if entry.nlink > 1 && !is_directory {
-            if let Some(first) = self.linked.get(&id) {
-                namespace::link(first, &directory, &name, &self.who)?;
-                return Ok(
-                    Some(first.inode().clone()).filter(|inode| matches!(inode.kind, InodeKind::Regular(_)))
-                );
-            }
+        if entry.nlink > 1
+            && !is_directory
+            && let Some(first) = self.linked.get(&id)
+        {
+            namespace::link(first, &directory, &name, &self.who)?;
+            return Ok(
+                Some(first.inode().clone()).filter(|inode| matches!(inode.kind, InodeKind::Regular(_)))
+            );
         }
         let superblock = &directory.inode().superblock;
         let with = NewInode { mode: entry.mode, uid: Uid(entry.uid), gid: Gid(entry.gid) };
@@ -170,7 +171,7 @@ fn kind(entry: &Entry<'_>) -> KResult<InodeKind> {
         mode::SYMLINK => InodeKind::Symlink(Box::from(entry.data)),
         mode::CHARACTER => InodeKind::Character(number),
         mode::BLOCK => InodeKind::Block(number),
-        mode::FIFO => InodeKind::Fifo(Box::new(Pipe::new())),
+        mode::FIFO => InodeKind::Fifo(Box::<Pipe>::default()),
         mode::SOCKET => InodeKind::Socket(SocketName::default()),
         _ => return Err(Errno::EINVAL),
     })

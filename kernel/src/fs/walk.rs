@@ -138,7 +138,8 @@ impl<'a> Walker<'a> {
                 _ => {
                     let follow = !is_last || wants_directory || end == Some(Final::Follow);
                     let dentry = lookup(&at.dentry, name)?.ok_or(Errno::ENOENT)?;
-                    if !dentry.is_mount_point() && !(follow && dentry.inode.is_symlink()) {
+                    let stops = dentry.is_mount_point() || (follow && dentry.inode.is_symlink());
+                    if !stops {
                         at.dentry = dentry;
                     } else {
                         match self.step(&at, dentry, follow)? {

@@ -487,7 +487,3 @@ impl Endpoint {
         taken
     }
 }
-
-#[cfg(test)]
-#[path = "endpoint_tests.rs"]
-mod tests;

@@ -17,6 +17,9 @@ mod rights;
 mod socket;
 mod transfer;
 
+#[cfg(test)]
+mod tests;
+
 pub use socket::Socket;
 
 use crate::syscall::Handler;
@@ -43,3 +46,9 @@ pub const SYSTEM_CALLS: &[(usize, Handler)] = &[
     (SENDMMSG, message_calls::sendmmsg),
     (RECVMMSG, message_calls::recvmmsg),
 ];
+
+/// Both ends of a stream as open files, for tests of others.
+#[cfg(test)]
+pub fn test_pair() -> [alloc::sync::Arc<crate::fs::OpenFile>; 2] {
+    bind::pair(endpoint::SocketType::Stream).map(|socket| socket.open(0))
+}

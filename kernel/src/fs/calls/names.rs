@@ -82,7 +82,7 @@ fn make_node(directory: i32, path: UserAddr, mode: u32, device: u32) -> SysResul
         Ok(match kind {
             mode::CHARACTER => InodeKind::Character(number),
             mode::BLOCK => InodeKind::Block(number),
-            mode::FIFO => InodeKind::Fifo(Box::new(Pipe::new())),
+            mode::FIFO => InodeKind::Fifo(Box::<Pipe>::default()),
             mode::SOCKET => InodeKind::Socket(SocketName::default()),
             _ => InodeKind::Regular(Regular::new()),
         })

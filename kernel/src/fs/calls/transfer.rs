@@ -259,10 +259,11 @@ pub fn splice(call: &mut Call<'_>) -> SysResult {
         }
         count = count.min(room.max(1));
     }
-    if let Some(pipe) = input.pipe() {
-        if pipe.used() == 0 && (call.uint(5) & SPLICE_NONBLOCK != 0 || input.is_nonblocking()) {
-            return Err(Errno::EAGAIN);
-        }
+    if let Some(pipe) = input.pipe()
+        && pipe.used() == 0
+        && (call.uint(5) & SPLICE_NONBLOCK != 0 || input.is_nonblocking())
+    {
+        return Err(Errno::EAGAIN);
     }
     let mut from = Side { file: input, offset: read_offset(from_at)? };
     let mut to = Side { file: out, offset: read_offset(to_at)? };

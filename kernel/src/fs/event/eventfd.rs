@@ -150,6 +150,12 @@ pub(super) fn eventfd2(call: &mut Call<'_>) -> SysResult {
     create(call.uint(0), call.uint(1))
 }
 
+/// A counter that starts at `count`, for tests.
+#[cfg(test)]
+pub fn new_counter(count: u64) -> Arc<dyn FileOps> {
+    Arc::new(Counter::new(count, Takes::All))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

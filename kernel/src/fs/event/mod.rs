@@ -8,6 +8,9 @@ mod eventfd;
 mod signalfd;
 mod timerfd;
 
+#[cfg(test)]
+mod tests;
+
 use crate::syscall::Handler;
 use crate::syscall::numbers::*;
 
