@@ -9,14 +9,17 @@ pub const PAGE_SIZE: u64 = 4096;
 /// A physical address as the kernel knows it. On a platform that translates frames (Xen PV) this is the
 /// pseudo-physical address; the backend alone knows another.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
 pub struct PhysAddr(pub u64);
 
 /// A virtual address, in either half.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
 pub struct VirtAddr(pub u64);
 
 /// A frame number: the frame at physical address `number * PAGE_SIZE`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[repr(transparent)]
 pub struct PhysFrame(pub u64);
 
 impl PhysAddr {

@@ -3,10 +3,11 @@
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_pdeathsig;
@@ -111,6 +112,20 @@ impl Qemu {
         }
         let child = command.spawn().with_context(|| format!("cannot start {}", launch.qemu.display()))?;
         Ok(Self { child })
+    }
+
+    /// Waits until QEMU has made the socket it listens on for gdb.
+    pub fn wait_for_socket(&mut self, socket: &Path, deadline: Instant) -> Result<()> {
+        while !socket.exists() {
+            if self.child.try_wait().context("cannot wait for QEMU")?.is_some() {
+                bail!("QEMU ended before gdb could reach it: see its message above");
+            }
+            if Instant::now() >= deadline {
+                bail!("QEMU does not listen for gdb");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     /// Waits for a QEMU that is about to end by itself, and stops it if it does not.

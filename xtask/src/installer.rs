@@ -48,6 +48,11 @@ pub const LIBC: Tool = Tool {
 pub const MUSL: Tool = Tool { package: "musl-tools", places: &["musl-gcc"], linked_statically: false };
 
 impl Tool {
+    /// A program that is looked up in PATH.
+    pub const fn in_path(package: &'static str, program: &'static [&'static str]) -> Self {
+        Self { package, places: program, linked_statically: false }
+    }
+
     /// Where it is on this machine, if it is.
     pub fn find(&self) -> Option<PathBuf> {
         let found = |place: &&str| match place.strip_prefix('/') {
@@ -107,6 +112,20 @@ pub fn install(packages: &[&str]) -> Result<()> {
         }
     }
     say!("installed {list}");
+    Ok(())
+}
+
+/// Fetches apt's package lists: without asking as root or with `CI=true`, otherwise says how and fails.
+pub fn update_lists() -> Result<()> {
+    let root = nix::unistd::geteuid().is_root();
+    let ci = env::var("CI").is_ok_and(|value| value == "true");
+    if !root && !ci {
+        bail!("apt's package lists are missing or out of date: sudo apt-get update");
+    }
+    say!("fetching the package lists");
+    if !apt(root, &["update"], &[])? {
+        bail!("apt-get could not fetch the package lists: see its messages above");
+    }
     Ok(())
 }
 

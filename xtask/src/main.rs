@@ -11,6 +11,7 @@ mod guest;
 mod initramfs;
 mod installer;
 mod qemu;
+mod race;
 mod report;
 mod status;
 #[path = "../../tests/suite/mod.rs"]
@@ -41,6 +42,7 @@ enum Command {
     Build(build::Args),
     Boot(Box<boot::Args>),
     Test(test::Args),
+    Race(commands::race::Args),
     Debug(Box<debug::Args>),
     Lint(lint::Args),
 }
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Build(args) => build::run(args),
         Command::Boot(args) => boot::run(*args),
         Command::Test(args) => test::run(args),
+        Command::Race(args) => commands::race::run(args),
         Command::Debug(args) => debug::run(*args),
         Command::Lint(args) => lint::run(args),
     };

@@ -1,6 +1,7 @@
 //! The QEMU command line for a guest.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -18,6 +19,12 @@ impl FromStr for Machine {
                 Err(format!("`{other}` is not one of pc, q35, microvm (QEMU's options may follow a comma)"))
             }
         }
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

@@ -30,6 +30,7 @@ false_() {
 begin() {
     passed=0
     [ -d /proc/self ] || { mkdir -p /proc && mount -t proc proc /proc; }
+    [ -e /dev/urandom ] || mount -t devtmpfs dev /dev
     mkdir -p /tmp
     work=/tmp/script.$$
     mkdir "$work" && cd "$work" || fail "cannot make $work"

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{SigSet, Signal};
@@ -16,6 +16,9 @@ use crate::guest::{self, Qemu};
 use crate::installer;
 use crate::qemu::{Console, Launch, shell_quote};
 use crate::report::say;
+
+/// How long QEMU may take until it listens for gdb.
+const SOCKET_LIMIT: Duration = Duration::from_secs(60);
 
 /// Starts a guest stopped before its first instruction, for gdb with the kernel's symbols
 ///
@@ -56,17 +59,6 @@ fn gdb_arguments(launch: &Launch, socket: &Path) -> Vec<OsString> {
     vec!["-q".into(), "-ex".into(), connect, launch.image.clone().into()]
 }
 
-/// Until QEMU listens, or is gone.
-fn wait_for_socket(qemu: &mut Qemu, socket: &Path) -> Result<()> {
-    while !socket.exists() {
-        if qemu.child.try_wait().context("cannot wait for QEMU")?.is_some() {
-            bail!("QEMU ended before gdb could reach it: see its message above");
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Ok(())
-}
-
 fn under_gdb(mut launch: Launch, socket: &Path, arguments: &[OsString]) -> Result<u8> {
     let Some(gdb) = installer::in_path("gdb") else {
         bail!("gdb is missing: sudo apt-get install -y gdb");
@@ -82,7 +74,7 @@ fn under_gdb(mut launch: Launch, socket: &Path, arguments: &[OsString]) -> Resul
     keyboard.add(Signal::SIGQUIT);
     keyboard.thread_block().context("cannot block signals")?;
     let mut qemu = Qemu::start_apart(&launch, Stdio::null(), log.into(), Stdio::inherit())?;
-    wait_for_socket(&mut qemu, socket)?;
+    qemu.wait_for_socket(socket, Instant::now() + SOCKET_LIMIT)?;
     let mut command = Command::new(gdb);
     command.args(arguments);
     // SAFETY: the closure makes one system call and allocates nothing, as is required between fork and exec.

@@ -4,5 +4,6 @@ pub mod boot;
 pub mod build;
 pub mod debug;
 pub mod lint;
+pub mod race;
 pub mod setup;
 pub mod test;

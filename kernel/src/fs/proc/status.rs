@@ -155,9 +155,10 @@ pub fn stat(subject: &Subject) -> KResult<Vec<u8>> {
     let nice = task.as_ref().map_or(0, |task| i64::from(task.sched.nice().get()));
     let space = process.space();
     let pages = Pages::of(space.as_deref());
-    let (program, brk_start) = space
-        .as_ref()
-        .map_or_else(Default::default, |space| (space.layout().program, space.layout().brk_start.0));
+    let (program, brk_start) = space.as_ref().map_or_else(Default::default, |space| {
+        let layout = space.layout();
+        (layout.program, layout.brk_start.0)
+    });
     let (ignored, handled) = dispositions(&process);
     let pending = task.as_ref().map_or(SignalSet::EMPTY, |task| task.signals.pending());
     let blocked = task.as_ref().map_or(SignalSet::EMPTY, |task| task.signals.blocked());

@@ -8,7 +8,7 @@ const CASES: &[Case] = cases![
     uname_fields,
     hostname_can_be_set,
     sysinfo_fields,
-    sysinfo_follows_use,
+    sysinfo_follows_use: 120,
     limits_get_and_set,
     limits_errors,
     limits_are_inherited_and_kept,
@@ -73,15 +73,28 @@ fn sysinfo_fields() {
 }
 
 fn sysinfo_follows_use() {
-    let free = || sysinfo().freeram * u64::from(sysinfo().mem_unit);
-    let before = free();
-    let at = mem::anon(4 << 20);
-    mem::bytes(at, 4 << 20).fill(1);
-    // The kernel may collect its counts now and then only.
-    guest_programs::sync::until(|| free() + (2 << 20) < before);
-    let during = free();
-    ok!(mem::munmap(at, 4 << 20));
-    guest_programs::sync::until(|| free() > during + (2 << 20));
+    // Free memory goes down when some is used and up when it is given back. Others may use and free memory at the same
+    // time, and a kernel may collect its counts only now and then, so it is tried until it is seen.
+    const SIZE: usize = 4 << 20;
+    let free = || {
+        let si = sysinfo();
+        si.freeram as usize * si.mem_unit as usize
+    };
+    let seen = |so: &dyn Fn() -> bool| {
+        (0..40).any(|_| {
+            guest_programs::time::sleep(50 * guest_programs::time::MILLI);
+            so()
+        })
+    };
+    guest_programs::sync::until(|| {
+        let before = free();
+        let at = mem::anon(SIZE);
+        mem::bytes(at, SIZE).fill(1);
+        let down = seen(&|| free() + SIZE / 2 < before);
+        let during = free();
+        ok!(mem::munmap(at, SIZE));
+        down && seen(&|| free() > during + SIZE / 2)
+    });
 }
 
 fn limit(which: u32, new: Option<(u64, u64)>) -> Sys<(u64, u64)> {
