@@ -67,13 +67,15 @@ impl FileOps for SignalFile {
             return Err(Errno::EINVAL);
         }
         let mut next = Some(self.first(file)?);
+        let mut whole = 0;
         while let Some(info) = next {
-            if to.write(&info.to_signalfd())? < RECORD {
-                break;
+            if to.write(&info.to_signalfd()) != Ok(RECORD) {
+                return if whole > 0 { Ok(whole) } else { Err(Errno::EFAULT) };
             }
+            whole += RECORD;
             next = if to.remaining() >= RECORD { take_signal(self.wanted()) } else { None };
         }
-        Ok(to.moved())
+        Ok(whole)
     }
 
     fn poll(&self) -> PollEvents {
