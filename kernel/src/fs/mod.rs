@@ -36,7 +36,6 @@ pub mod name;
 pub mod name_table;
 pub mod namespace;
 pub mod open;
-pub mod own_terminal;
 pub mod page_tree;
 pub mod path;
 pub mod pipe;

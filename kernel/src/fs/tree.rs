@@ -12,7 +12,7 @@ use super::mount::{self, Mount, MountFlags};
 use super::namespace;
 use super::path::Path;
 use super::superblock::{FsKind, Superblock, UNLIMITED};
-use super::{memory_device, own_terminal, proc};
+use super::{memory_device, proc};
 use crate::errno::{Errno, KResult};
 use crate::process::Credentials;
 use crate::process::credentials::{Gid, Uid};
@@ -119,7 +119,6 @@ fn build() -> KResult<()> {
     let flags = MountFlags::NO_SUID | MountFlags::NO_DEV | MountFlags::NO_EXEC;
     mount_new(&proc::new_mount(b"proc", flags), &root.top(), b"proc", &who)?;
     memory_device::register();
-    own_terminal::register();
     Ok(())
 }
 
