@@ -181,8 +181,12 @@ fn complete(process: &Arc<Process>, state: &mut State, target: Target<'_>, signa
     }
 }
 
+/// Whether the thread is one to take the signal now. A stopped one takes nothing but SIGKILL until it goes on.
 fn wants(task: &Task, signal: Signal) -> bool {
-    !task.signals.blocked().contains(signal) && !task.signals.must_end.load(Ordering::Relaxed)
+    let signals = &task.signals;
+    !signals.blocked().contains(signal)
+        && !signals.must_end.load(Ordering::Relaxed)
+        && (signal == SIGKILL || !signals.stopped.load(Ordering::Relaxed))
 }
 
 /// Whether the signal ends the process with nothing more to be done.

@@ -139,6 +139,19 @@ impl Tty {
         Ok(())
     }
 
+    /// It controls no session any more; the foreground group gets `signals`.
+    fn release(&self, signals: &[Signal]) {
+        let owner = core::mem::replace(&mut *self.owner.lock(), Owner::NOBODY);
+        if owner.foreground != Pid(0) {
+            for &signal in signals {
+                send_group(owner.foreground, &SigInfo::kernel(signal));
+            }
+        }
+        if owner.session != Pid(0) {
+            clear_session(owner.session);
+        }
+    }
+
     /// Hangs up: files opened before are dead, its session loses it and is told.
     pub(super) fn hang_up(&self) {
         let owner = core::mem::replace(&mut *self.owner.lock(), Owner::NOBODY);
@@ -182,26 +195,23 @@ pub(super) fn give_up(process: &Process) {
     let terminal = process.terminal.lock().clone();
     let Some(tty) = terminal else { return };
     let (_, session) = standing(process);
-    if session == process.pid && matches!(tty.far, Far::Console) {
-        tty.hang_up();
-    } else if session == process.pid {
-        let owner = core::mem::replace(&mut *tty.owner.lock(), Owner::NOBODY);
-        if owner.foreground != Pid(0) {
-            send_group(owner.foreground, &SigInfo::kernel(SIGHUP));
-            send_group(owner.foreground, &SigInfo::kernel(SIGCONT));
-        }
-        clear_session(session);
+    if session == process.pid {
+        tty.release(&[SIGHUP, SIGCONT]);
     }
     leave(process);
 }
 
-/// A process ends: if it leads a session with a terminal, that hangs up. Context: a task, no lock held.
+/// A process ends: if it leads a session with a terminal, that hangs up; of a pseudo terminal only the jobs in the
+/// foreground are told, as on Linux, because its other end may go on with it. Context: a task, no lock held.
 pub fn on_process_exit(process: &Process) {
     let terminal = process.terminal.lock().clone();
     let Some(tty) = terminal else { return };
     let (_, session) = standing(process);
     if session == process.pid && tty.owner.lock().session == session {
-        tty.hang_up();
+        match tty.far {
+            Far::Console => tty.hang_up(),
+            _ => tty.release(&[SIGHUP]),
+        }
     }
     leave(process);
 }
