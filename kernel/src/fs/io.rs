@@ -91,8 +91,8 @@ impl<'a> IoDst<'a> {
     /// EFAULT if it is not in the user half.
     #[inline]
     pub fn user(address: UserAddr, length: usize) -> KResult<Self> {
-        let length = length.min(MAX_TRANSFER);
         address.check(length)?;
+        let length = length.min(MAX_TRANSFER);
         Ok(Self { far: FarDst::User(address), remaining: length, moved: 0 })
     }
 
@@ -187,8 +187,8 @@ impl<'a> IoSrc<'a> {
     /// EFAULT if it is not in the user half.
     #[inline]
     pub fn user(address: UserAddr, length: usize) -> KResult<Self> {
-        let length = length.min(MAX_TRANSFER);
         address.check(length)?;
+        let length = length.min(MAX_TRANSFER);
         Ok(Self { far: FarSrc::User(address), remaining: length, moved: 0 })
     }
 

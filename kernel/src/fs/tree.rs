@@ -119,6 +119,7 @@ fn build() -> KResult<()> {
     let flags = MountFlags::NO_SUID | MountFlags::NO_DEV | MountFlags::NO_EXEC;
     mount_new(&proc::new_mount(b"proc", flags), &root.top(), b"proc", &who)?;
     memory_device::register();
+    proc::init();
     own_terminal::register();
     Ok(())
 }

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use super::locking;
 use crate::errno::{Errno, KResult};
 use crate::fs::file::{FileKind, OpenFile};
-use crate::fs::flags::{O_ACCMODE, O_APPEND, O_ASYNC, O_CLOEXEC, O_LARGEFILE, O_NOATIME};
+use crate::fs::flags::{O_ACCMODE, O_APPEND, O_ASYNC, O_CLOEXEC, O_NOATIME};
 use crate::fs::regular::seal;
 use crate::fs::table::{self, Fd, OnExec, file_limit, open_file, usable_file};
 use crate::process::current;
@@ -85,7 +85,7 @@ pub fn fcntl(call: &mut Call<'_>) -> SysResult {
         }
         F_GETFD => files().on_exec(fd).map(|on_exec| u64::from(on_exec == OnExec::Close)),
         F_SETFD => files().set_on_exec(fd, OnExec::close_if(argument & 1 != 0)).map(|()| 0),
-        F_GETFL => Ok(u64::from(file.flags() | if file.is_path() { 0 } else { O_LARGEFILE })),
+        F_GETFL => Ok(u64::from(file.flags())),
         F_SETFL => set_flags(&file, argument as u32),
         F_GETLK | F_OFD_GETLK => locking::get(&file, call.user(2), command == F_OFD_GETLK),
         F_SETLK | F_OFD_SETLK => locking::set(&file, call.user(2), command == F_OFD_SETLK, false),

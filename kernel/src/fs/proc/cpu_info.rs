@@ -2,11 +2,13 @@
 //! answer is what programs are to see.
 
 use alloc::vec::Vec;
-use core::arch::x86_64::{__cpuid, __cpuid_count};
+use core::arch::x86_64::{__cpuid, __cpuid_count, _rdtsc};
 
 use super::text::{Text, put};
 use crate::errno::KResult;
 use crate::percpu;
+use crate::sync::Once;
+use crate::time;
 
 /// Names of feature bits that programs look for: leaf, subleaf, register (0 is EAX), bit, name as Linux spells it.
 const FEATURES: &[(u32, u32, usize, u32, &str)] = &[
@@ -75,6 +77,33 @@ fn string(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).take_while(|&byte| byte != 0).collect()
 }
 
+/// How far the time stamp counter and the clock are, taken together.
+fn stamps() -> (u64, u64) {
+    // SAFETY: every x86-64 CPU has the instruction, and user mode may use it.
+    (unsafe { _rdtsc() }, time::now().0)
+}
+
+static FIRST: Once<(u64, u64)> = Once::new();
+
+/// Notes where the counter stands at boot.
+pub fn init() {
+    FIRST.call_once(stamps);
+}
+
+/// The rate of the time stamp counter: what CPUID says, or what it has been since boot.
+fn kilohertz() -> u64 {
+    if let Some([base, ..]) = leaf(0x16, 0)
+        && base != 0
+    {
+        return u64::from(base & 0xffff) * 1000;
+    }
+    let (ticks, nanoseconds) = stamps();
+    let (first_ticks, first_nanoseconds) = *FIRST.call_once(stamps);
+    let ticks = u128::from(ticks.saturating_sub(first_ticks)) * 1_000_000;
+    let span = u128::from(nanoseconds.saturating_sub(first_nanoseconds).max(1));
+    (ticks / span) as u64
+}
+
 /// The whole file.
 pub fn describe() -> KResult<Vec<u8>> {
     let [_, b, c, d] = leaf(0, 0).unwrap_or_default();
@@ -90,7 +119,7 @@ pub fn describe() -> KResult<Vec<u8>> {
     let brand: Vec<u32> =
         (0x8000_0002..=0x8000_0004).filter_map(|number| leaf(number, 0)).flatten().collect();
     let brand = string(&brand);
-    let megahertz = leaf(0x16, 0).map_or(0, |[base, ..]| base & 0xffff);
+    let kilohertz = kilohertz();
     let [sizes, ..] = leaf(0x8000_0008, 0).unwrap_or([0x3024, 0, 0, 0]);
     let mut text = Text::new();
     let online = percpu::online();
@@ -100,9 +129,7 @@ pub fn describe() -> KResult<Vec<u8>> {
         put!(text, "cpu family\t: {family}\nmodel\t\t: {model}\n");
         put!(text, "model name\t: {}\n", brand.trim_ascii().escape_ascii());
         put!(text, "stepping\t: {}\n", signature & 15);
-        if megahertz != 0 {
-            put!(text, "cpu MHz\t\t: {megahertz}.000\n");
-        }
+        put!(text, "cpu MHz\t\t: {}.{:03}\n", kilohertz / 1000, kilohertz % 1000);
         put!(
             text,
             "physical id\t: 0\nsiblings\t: {}\ncore id\t\t: {}\ncpu cores\t: {}\n",

@@ -15,6 +15,11 @@ use crate::process::credentials::{Gid, Uid};
 pub trait About: Clone + Send + Sync + 'static {
     /// Who owns its files.
     fn owner(&self) -> (Uid, Gid);
+
+    /// Whether there is nothing left to tell of it.
+    fn is_gone(&self) -> bool {
+        false
+    }
 }
 
 impl About for () {
@@ -93,10 +98,13 @@ impl<S: About> Fixed<S> {
 
 impl<S: About> DynamicDirectory for Fixed<S> {
     fn lookup(&self, name: &[u8]) -> KResult<Option<Arc<Inode>>> {
-        Ok(self.find(name))
+        Ok(if self.about.is_gone() { None } else { self.find(name) })
     }
 
     fn list(&self, from: u64, emit: &mut dyn FnMut(&Listed<'_>) -> bool) -> KResult<()> {
+        if self.about.is_gone() {
+            return Err(Errno::ENOENT);
+        }
         self.list_items((from - 2) as usize, 2, emit);
         Ok(())
     }

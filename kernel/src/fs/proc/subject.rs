@@ -11,7 +11,7 @@ use crate::errno::{Errno, KResult};
 use crate::fs::inode::{Inode, InodeKind, mode};
 use crate::fs::path::Path;
 use crate::process::credentials::{Gid, Uid};
-use crate::process::{Pid, Process, Task, current};
+use crate::process::{Pid, Process, Task, current, tree};
 
 /// A process, or one of its threads. Does not keep it.
 #[derive(Clone)]
@@ -48,7 +48,10 @@ impl Subject {
     /// # Errors
     /// ESRCH if it is gone.
     pub fn process(&self) -> KResult<Arc<Process>> {
-        self.process.upgrade().ok_or(Errno::ESRCH)
+        let process = self.process.upgrade().ok_or(Errno::ESRCH)?;
+        // Others may hold on to it after it has been waited for.
+        let known = tree::find(process.pid).is_some_and(|known| Arc::ptr_eq(&known, &process));
+        if known { Ok(process) } else { Err(Errno::ESRCH) }
     }
 
     /// The thread; for a process, its first one, or any that still lives.
@@ -57,7 +60,11 @@ impl Subject {
     /// ESRCH if it is gone.
     pub fn task(&self) -> KResult<Arc<Task>> {
         match &self.task {
-            Some(task) => task.upgrade().ok_or(Errno::ESRCH),
+            Some(task) => {
+                let task = task.upgrade().ok_or(Errno::ESRCH)?;
+                let known = tree::find_task(task.tid()).is_some_and(|known| Arc::ptr_eq(&known, &task));
+                if known { Ok(task) } else { Err(Errno::ESRCH) }
+            }
             None => self.process()?.any_thread().ok_or(Errno::ESRCH),
         }
     }
@@ -108,6 +115,10 @@ impl About for Subject {
             let who = process.credentials();
             (who.euid, who.egid)
         })
+    }
+
+    fn is_gone(&self) -> bool {
+        if self.is_thread() { self.task().is_err() } else { self.process().is_err() }
     }
 }
 
