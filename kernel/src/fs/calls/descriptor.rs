@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use super::locking;
 use crate::errno::{Errno, KResult};
 use crate::fs::file::{FileKind, OpenFile};
-use crate::fs::flags::{O_ACCMODE, O_APPEND, O_ASYNC, O_CLOEXEC, O_LARGEFILE, O_NOATIME};
+use crate::fs::flags::{O_ACCMODE, O_APPEND, O_ASYNC, O_CLOEXEC, O_NOATIME};
 use crate::fs::regular::seal;
 use crate::fs::table::{self, Fd, OnExec, file_limit, open_file, usable_file};
 use crate::process::current;
