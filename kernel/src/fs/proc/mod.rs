@@ -50,11 +50,6 @@ pub fn new_mount(source: &[u8], flags: MountFlags) -> Arc<Mount> {
     Mount::new(superblock().clone(), top.clone(), source, flags)
 }
 
-/// Once, at boot.
-pub fn init() {
-    cpu_info::init();
-}
-
 /// Inode numbers of the top directory's own entries.
 const TOP_BASE: u64 = 16;
 
