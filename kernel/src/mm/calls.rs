@@ -8,6 +8,7 @@ use super::space::{AddressSpace, Backing, MapPlace, MapRequest, Moving, checked_
 use super::vma::{UserRange, VmaFlags};
 use super::{UserAddr, frames};
 use crate::errno::{Errno, KResult};
+use crate::fs::regular::MAX_FILE_SIZE;
 use crate::process::{Resource, current};
 use crate::syscall::{Call, Handler, SysResult, numbers as nr};
 
@@ -73,15 +74,17 @@ fn mmap(call: &mut Call<'_>) -> SysResult {
             Backing::File { file: crate::fs::shared_memory(length)?, offset: 0 }
         }
     } else {
-        offset.checked_add(length).ok_or(Errno::EOVERFLOW)?;
         let mapping = crate::fs::map_file(call.int(4), shared, protection)?;
+        if offset.checked_add(length).is_none_or(|end| end > MAX_FILE_SIZE) {
+            return Err(Errno::EOVERFLOW);
+        }
         if shared && !mapping.may_write {
             properties |= VmaFlags::NEVER_WRITABLE;
         }
         Backing::File { file: mapping.file, offset }
     };
     let private_writable = !shared && protection.contains(Protection::WRITE);
-    if private_writable && flags & MAP_NORESERVE == 0 && length / PAGE_SIZE > frames::totals().0 {
+    if private_writable && flags & MAP_NORESERVE == 0 && frames::can_never_hold(length) {
         return Err(Errno::ENOMEM);
     }
     let place = if flags & MAP_FIXED_NOREPLACE != 0 {

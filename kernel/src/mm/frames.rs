@@ -225,6 +225,11 @@ pub fn copy(from: PhysFrame, to: PhysFrame) {
     unsafe { core::ptr::copy_nonoverlapping(from.as_ptr::<u8>(), to.as_mut_ptr::<u8>(), PAGE_SIZE as usize) };
 }
 
+/// Whether so many bytes are more than the machine has, so that it would be wrong to promise them.
+pub fn can_never_hold(bytes: u64) -> bool {
+    bytes / PAGE_SIZE > totals().0
+}
+
 /// Frames in all, and frames free now.
 pub fn totals() -> (u64, u64) {
     let counts = with_buddy(|buddy| buddy.counts());

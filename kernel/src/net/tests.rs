@@ -389,6 +389,8 @@ fn circles_of_files_in_messages_are_freed() {
         drop(a);
         assert!(watched[0].strong_count() > 0, "its other end is open and may receive it");
         drop(b);
+        // Looked for when any socket is closed.
+        drop(pair(SocketType::Stream).map(|socket| socket.open(0)));
         assert!(gone(&watched));
         assert!(reader.poll().contains(PollEvents::HUP));
 
@@ -405,6 +407,24 @@ fn circles_of_files_in_messages_are_freed() {
         drop(open);
         assert!(gone(&watched));
         drop(other);
+    });
+}
+
+#[test]
+fn circles_do_not_pile_up() {
+    testing::run("net::tests::circles_do_not_pile_up", Machine::new, || {
+        let watched: Vec<_> = (0..1000)
+            .map(|_| {
+                let [a, b] = pair(SocketType::Stream).map(|socket| socket.open(0));
+                for end in [&a, &b] {
+                    let ancillary = files(&[&a, &b]);
+                    socket_of(end).send(&mut IoSrc::kernel(b"x"), Waiting::No, 0, None, ancillary).unwrap();
+                }
+                Arc::downgrade(&a)
+            })
+            .collect();
+        let left = watched.iter().filter(|file| file.strong_count() > 0).count();
+        assert!(left < 500, "{left} circles are left although no socket was closed in between");
     });
 }
 

@@ -321,14 +321,17 @@ fn process(request: &Request, frame: &TrapFrame) -> KResult<Arc<Task>> {
     let related = tree.of(old);
     let (group, session) = (related.group, related.session);
     let mut new_parent = old.clone();
+    let mut maker = parent.tid();
     if request.flags.contains(CloneFlags::PARENT)
         && let Some(grandparent) = related.parent.upgrade()
     {
         new_parent = grandparent;
+        maker = related.maker;
     }
     {
         let child = tree.of_mut(&process);
         child.parent = Arc::downgrade(&new_parent);
+        child.maker = maker;
         child.group = group;
         child.session = session;
     }

@@ -231,7 +231,7 @@ fn requeue(
             Some(Ok((woken, move_waiters(queue, other, first, second, move_count))))
         });
         match done {
-            Some(Ok((woken, moved))) => return Ok(if expected.is_some() { woken + moved } else { woken }),
+            Some(Ok((woken, moved))) => return Ok(woken + moved),
             Some(Err(error)) => return Err(error),
             None => drop(from.0.load_u32()?),
         }

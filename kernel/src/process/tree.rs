@@ -19,6 +19,8 @@ unsafe impl Sync for Relations {}
 pub struct Related {
     /// Who made it, or who adopted it.
     pub parent: Weak<Process>,
+    /// The thread of the parent's that made it; 0 if it was adopted.
+    pub maker: Pid,
     /// Those it made or adopted, ended but not waited for among them.
     pub children: Vec<Arc<Process>>,
     /// Process group.

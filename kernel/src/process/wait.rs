@@ -85,6 +85,9 @@ fn look(process: &Process, which: Which, options: Options) -> Look {
             Which::Group(group) => related.group == group,
         };
         let is_clone = child.exit_signal.load(Ordering::Relaxed) != SIGCHLD;
+        if options.contains(Options::NOTHREAD) && !is_of_this_thread(process, related.maker) {
+            continue;
+        }
         if !wanted || !(options.contains(Options::ALL) || is_clone == options.contains(Options::CLONE)) {
             continue;
         }
@@ -102,6 +105,16 @@ fn look(process: &Process, which: Which, options: Options) -> Look {
         None if candidates => Look::Nothing,
         None => Look::Nobody,
     }
+}
+
+/// Whether a child made by `maker` counts as the running thread's own. Those of threads that have ended are the first
+/// thread's.
+fn is_of_this_thread(process: &Process, maker: Pid) -> bool {
+    let own = current().tid();
+    let threads = process.threads.lock();
+    maker == own
+        || (threads.first().is_some_and(|first| first.tid() == own)
+            && !threads.iter().any(|thread| thread.tid() == maker))
 }
 
 fn report(tree: &mut Tree, process: &Process, child: Arc<Process>, options: Options) -> Report {

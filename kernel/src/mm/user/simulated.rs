@@ -51,6 +51,16 @@ pub fn copy_out(to: VirtAddr, from: &[u8]) -> usize {
     })
 }
 
+/// See the image's own `load_word`.
+pub fn load_word(at: VirtAddr) -> Option<u32> {
+    let mut found = 0;
+    let left = each_part(at, 4, false, |_, memory, _| {
+        // SAFETY: the simulator gave memory for the aligned word.
+        found = unsafe { AtomicU32::from_ptr(memory.as_mut_ptr()) }.load(Ordering::SeqCst);
+    });
+    (left == 0).then_some(found)
+}
+
 /// See the image's own `compare_exchange`.
 pub fn compare_exchange(at: VirtAddr, old: u32, new: u32) -> Option<u32> {
     let mut found = old;
