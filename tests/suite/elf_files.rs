@@ -124,13 +124,14 @@ fn bytes(elf: &TinyElf) -> Source {
     Source::Bytes(elf.bytes())
 }
 
-/// The same files one after the other in a guest that stays up: none runs, and the shell goes on.
+/// The same files one after the other in a guest that stays up: none runs, and the shell goes on. What the kernel does
+/// not know the shell takes for a script, as it does on Linux, so that the failure's status is the shell's own.
 fn in_a_shell() -> Case {
     let mut all = case("elf/the-kernel-stays-up");
     for (name, change, _) in WRONG {
         all = all.with(&format!("/wrong/{name}"), bytes(&TinyElf::exiting(7).with(change)));
     }
     all.with("/right", bytes(&TinyElf::exiting(7)))
-        .sh("for f in /wrong/*; do $f; s=$?; [ $s -eq 126 -o $s -eq 127 -o $s -eq 2 ] || exit 1; done; /right")
+        .sh("for f in /wrong/*; do $f; s=$?; [ $s -ne 0 -a $s -ne 7 ] || exit 1; done; /right")
         .exits(7)
 }

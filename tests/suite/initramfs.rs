@@ -35,6 +35,14 @@ fn compressed(busybox: &Path) -> Result<Vec<u8>> {
     }
 }
 
+/// Where the last entry starts.
+fn trailer(archive: &[u8]) -> usize {
+    // busybox has the name in it too, for its own cpio.
+    let name = b"TRAILER!!!\0";
+    let at = archive.windows(name.len()).rposition(|window| window == name);
+    at.expect("the archive has a trailer") - 110
+}
+
 /// Where a name starts in an archive.
 fn find(archive: &[u8], name: &str) -> usize {
     let name = format!("{name}\0");
@@ -73,11 +81,11 @@ pub fn cases() -> Vec<Case> {
             })
             .prints("it runs\n")
             .exits(3),
-        case("initramfs/none").files(Files::None).unusable(["init"]),
+        case("initramfs/none").files(Files::None).unusable(["no initramfs"]),
         case("initramfs/none-but-an-init-is-named")
             .files(Files::None)
             .append("init=/bin/sh")
-            .unusable(["/bin/sh"]),
+            .unusable(["no initramfs"]),
         case("initramfs/without-an-init").files(Files::Bare).unusable(["init"]),
         case("initramfs/noise")
             .raw(|_| Ok((0..8192u32).map(|n| (n * 167 % 251) as u8).collect()))
@@ -94,7 +102,7 @@ pub fn cases() -> Vec<Case> {
         ("truncated-in-data", |archive| archive.truncate(500_000), "cpio: image ends in the"),
         (
             "without-a-trailer",
-            |archive| archive.truncate(find(archive, "TRAILER!!!") - 110),
+            |archive| archive.truncate(trailer(archive)),
             "cpio: image ends without a trailer",
         ),
         ("bad-magic", |archive| in_second_header(archive, 5, b'9'), "cpio: no newc header"),
