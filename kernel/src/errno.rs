@@ -23,7 +23,10 @@ impl Errno {
 
     /// Whether this is one of the kernel's own codes that ask for a restart after a signal.
     pub const fn is_restart(self) -> bool {
-        matches!(self, Self::ERESTARTSYS | Self::ERESTARTNOINTR | Self::ERESTARTNOHAND | Self::ERESTART_RESTARTBLOCK)
+        matches!(
+            self,
+            Self::ERESTARTSYS | Self::ERESTARTNOINTR | Self::ERESTARTNOHAND | Self::ERESTART_RESTARTBLOCK
+        )
     }
 }
 

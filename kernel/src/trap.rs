@@ -2,7 +2,9 @@
 
 use core::sync::atomic::Ordering;
 
-use platform::{Access, BootInfo, CpuId, Exception, Interrupt, Kernel, Message, PhysFrame, TrapFrame, VirtAddr};
+use platform::{
+    Access, BootInfo, CpuId, Exception, Interrupt, Kernel, Message, PhysFrame, TrapFrame, VirtAddr,
+};
 
 use crate::hook::cpu;
 use crate::mm::{self, fault};

@@ -8,8 +8,8 @@ use crate::testing::programs::{Libc, Program, rust_binaries, sources};
 use crate::variant::Dispatch::{self, Static, Table};
 use crate::workspace::Workspace;
 
-/// Programs that measure and do not test.
-const MEASURING: &[&str] = &["bench"];
+/// Programs that are no tests: one measures, one starts others, one is what the runner's own test runs.
+const NO_TESTS: &[&str] = &["bench", "on-tty", "outcomes"];
 
 /// Programs that need longer than the others: name, seconds.
 const SLOW: &[(&str, u64)] = &[("soak", 300), ("std", 180), ("wild", 180)];
@@ -30,38 +30,46 @@ pub fn cases(workspace: &Workspace) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     let mut turn = 0;
     for name in rust_binaries(workspace)? {
-        if MEASURING.contains(&name.as_str()) {
+        if NO_TESTS.contains(&name.as_str()) {
             continue;
         }
         let limit = SLOW.iter().find(|(slow, _)| *slow == name).map_or(LIMIT, |(_, limit)| *limit);
         let other = 1 + turn % (MACHINES.len() - 1);
         turn += 1;
         for machine in [MACHINES[0], MACHINES[other]] {
-            cases.push(
-                on(machine, "program", &Program::Rust(name.clone()))
-                    .prints("passed, 0 failed\n")
-                    .limit(limit),
-            );
+            let case = on(machine, "program", &Program::Rust(name.clone())).limit(limit);
+            // Page tables and caches of a mixed load want some room.
+            let case = if name == "soak" { case.memory(256) } else { case };
+            cases.push(case.prints("passed, 0 failed\n"));
         }
     }
     for source in sources(workspace, "c", &["c"])? {
-        let kinds: &[Libc] = if source == "hello.c" {
-            &[Libc::Glibc, Libc::GlibcPie, Libc::Musl]
-        } else {
-            &[Libc::Glibc, Libc::Musl]
-        };
-        for libc in kinds {
+        for libc in [Libc::Glibc, Libc::GlibcPie, Libc::Musl] {
             turn += 1;
-            cases.push(on(MACHINES[turn % MACHINES.len()], "c", &Program::C(source.clone(), *libc)));
+            let case = on(MACHINES[turn % MACHINES.len()], "c", &Program::C(source.clone(), libc));
+            cases.push(match source.as_str() {
+                "hello.c" => counting_arguments(case),
+                _ => case.prints("passed, 0 failed\n"),
+            });
         }
     }
-    for source in sources(workspace, "asm", &["S", "s"])? {
-        cases.push(on(MACHINES[0], "c", &Program::Assembly(source)));
+    for source in sources(workspace, "nostdlib", &["S"])? {
+        let case = on(MACHINES[0], "c", &Program::Assembly(source.clone()));
+        cases.push(if source == "hello.S" { counting_arguments(case) } else { case });
     }
     for source in sources(workspace, "scripts", &["sh"])? {
-        cases.extend(scripts(workspace, &source)?);
+        // What the others read in is none itself.
+        if source != "lib.sh" {
+            cases.extend(scripts(workspace, &source)?);
+        }
     }
     Ok(cases)
+}
+
+/// The program says hello and exits with the number of its arguments.
+fn counting_arguments(mut case: Case) -> Case {
+    case.argv.extend(["one".to_owned(), "two three".to_owned()]);
+    case.prints("hello").exits(3)
 }
 
 /// A program as process 1 of a machine.
@@ -81,16 +89,26 @@ fn on((machine, cpus, mib, dispatch): (&str, u16, u32, Dispatch), group: &str, p
 fn scripts(workspace: &Workspace, source: &str) -> Result<[Case; 2]> {
     let name = source.strip_suffix(".sh").context("a script's name ends in .sh")?;
     let guest = format!("/test/{source}");
-    let host = workspace.root.join("tests/programs/scripts").join(source);
+    let directory = workspace.root.join("tests/programs/scripts");
     let bash = BASH.find().unwrap_or_else(|| "/bin/bash-static".into());
     let under = |shell: &str| {
-        case(format!("script/{name}-{shell}"))
+        let case = case(format!("script/{name}-{shell}"))
             .cpus(2)
             .memory(128)
-            .with(&guest, Source::Host(host.clone()))
+            .with(&guest, Source::Host(directory.join(source)))
+            .with("/test/lib.sh", Source::Host(directory.join("lib.sh")))
             .with("/bin/bash", Source::Host(bash.clone()))
-            .argv([shell, &guest])
-            .limit(LIMIT)
+            .prints(&format!("ok {source}\n"))
+            .limit(LIMIT);
+        // Only this one wants a controlling terminal.
+        if name == "jobcontrol" {
+            let terminal = "/test/on-tty";
+            let program = Program::Rust("on-tty".to_owned());
+            let shell = format!("/bin/{shell}");
+            case.with(terminal, Source::Program(program)).argv([terminal, &shell, &guest])
+        } else {
+            case.argv([shell, &guest])
+        }
     };
     Ok([under("sh"), under("bash")])
 }

@@ -116,10 +116,10 @@ proptest! {
     }
 
     #[test]
-    fn takes_any_bytes(line: Vec<u8>) {
-        let line = CommandLine::new(&line);
-        let init = line.for_init(&[]);
+    fn takes_any_bytes(bytes: Vec<u8>) {
+        let init = CommandLine::new(&bytes).for_init(&[]);
         let longest = init.arguments.iter().chain(&init.environment).map(Vec::len).max().unwrap_or(0);
-        prop_assert!(longest <= line.text().len());
+        // A quote that is never closed keeps the blanks at the line's end.
+        prop_assert!(longest <= bytes.len());
     }
 }

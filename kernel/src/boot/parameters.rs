@@ -11,8 +11,29 @@ static TEXT: Once<Vec<u8>> = Once::new();
 
 /// Parameters the kernel takes; all others go to process 1.
 pub const KNOWN: &[&str] = &[
-    "console", "init", "rdinit", "quiet", "debug", "loglevel", "monoguest.argv", "nosmp", "maxcpus", "norandmaps", "panic", "root", "ro",
-    "rw", "rootfstype", "mitigations", "nokaslr", "earlyprintk", "earlycon", "reboot", "tsc", "clocksource", "acpi",
+    "console",
+    "init",
+    "rdinit",
+    "quiet",
+    "debug",
+    "loglevel",
+    "monoguest.argv",
+    "nosmp",
+    "maxcpus",
+    "norandmaps",
+    "panic",
+    "root",
+    "ro",
+    "rw",
+    "rootfstype",
+    "mitigations",
+    "nokaslr",
+    "earlyprintk",
+    "earlycon",
+    "reboot",
+    "tsc",
+    "clocksource",
+    "acpi",
 ];
 
 /// Keeps the command line and does what it says about the log. Once, at boot, when there is a heap.

@@ -193,8 +193,7 @@ fn says_what_is_wrong_in_words_and_in_numbers() {
     assert_eq!(ElfError::WrongMachine(3).errno(), Errno::ENOEXEC);
     assert_eq!(ElfError::Overlap { index: 1 }.errno(), Errno::EINVAL);
     assert_eq!(ElfError::OutsideUserSpace { index: 1 }.errno(), Errno::ENOMEM);
-    let numbers =
-        [Errno::EIO, Errno::ENOEXEC, Errno::ENOMEM, Errno::EINVAL, Errno::ELIBBAD];
+    let numbers = [Errno::EIO, Errno::ENOEXEC, Errno::ENOMEM, Errno::EINVAL, Errno::ELIBBAD];
     assert_eq!(numbers.map(Errno::number), [5, 8, 12, 22, 80]);
 }
 

@@ -19,6 +19,13 @@ pub enum ExecError {
         /// Why not.
         error: Errno,
     },
+    /// It needs a dynamic linker, which cannot be opened.
+    DynamicLinker {
+        /// Path of the dynamic linker.
+        path: Vec<u8>,
+        /// Why not.
+        error: Errno,
+    },
     /// Its interpreter is a script, and so on for too long.
     TooManyScripts,
     /// It starts as a script, but is none.
@@ -31,7 +38,9 @@ impl ExecError {
     /// What `execve` returns for it.
     pub const fn errno(&self) -> Errno {
         match self {
-            Self::Failed(error) | Self::Interpreter { error, .. } => *error,
+            Self::Failed(error)
+            | Self::Interpreter { error, .. }
+            | Self::DynamicLinker { error, .. } => *error,
             Self::TooManyScripts => Errno::ELOOP,
             Self::Script(error) => error.errno(),
             Self::Elf(error) => error.errno(),
@@ -71,6 +80,7 @@ impl fmt::Display for ExecError {
             Self::Interpreter { path, error } => {
                 write!(f, "is a script, but its interpreter {} cannot be run: {error}", path.escape_ascii())
             }
+            Self::DynamicLinker { path, .. } => ElfError::NeedsInterpreter(path.clone()).fmt(f),
             Self::TooManyScripts => {
                 f.write_str("is a script for a script for a script, and so on for too long")
             }

@@ -193,6 +193,9 @@ fn map_program(space: &AddressSpace, plan: &LoadPlan, bias: u64, file: &Arc<dyn 
             zeros_from = file_end;
         }
         if zeros_from < end {
+            if frames::can_never_hold(end - zeros_from) {
+                return Err(Errno::ENOMEM);
+            }
             space.map(MapRequest {
                 place: MapPlace::IfFree(VirtAddr(zeros_from)),
                 length: end - zeros_from,

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::elf::{LoadPlan, UserLimits};
+use super::elf::{ElfError, LoadPlan, UserLimits};
 use super::error::ExecError;
 use super::script::{self, SCRIPT_HEAD_BYTES};
 use super::strings::StringList;
@@ -54,7 +54,7 @@ impl Program {
             let head = &head[..length];
             if !head.starts_with(b"#!") {
                 let limits = UserLimits { bottom: MIN_ADDRESS, top: user_top().0 };
-                let plan = LoadPlan::read(&FileWithHead { file: &file, head }, limits)?;
+                let plan = LoadPlan::read(&FileWithHead { file: &file, head }, limits).map_err(unloadable)?;
                 return Ok(Self { file, plan });
             }
             let interpreter = script::parse(head)?;
@@ -72,6 +72,17 @@ impl Program {
             script = Some(path);
         }
         Err(ExecError::TooManyScripts)
+    }
+}
+
+/// A dynamic linker that does not exist is what is wrong first, as on Linux.
+fn unloadable(error: ElfError) -> ExecError {
+    match error {
+        ElfError::NeedsInterpreter(path) => match fs::open_executable(AT_CURRENT_DIRECTORY, &path, 0) {
+            Ok(_) => ElfError::NeedsInterpreter(path).into(),
+            Err(error) => ExecError::DynamicLinker { path, error },
+        },
+        other => other.into(),
     }
 }
 

@@ -14,6 +14,7 @@ use super::path::Path;
 use super::pipe::Pipe;
 use super::poll::PollEvents;
 use super::regular::{Regular, WriteAt};
+use super::text::Writing;
 use crate::errno::{Errno, KResult};
 use crate::process::{Resource, current};
 use crate::sync::{Mutex, SpinLock, WaitQueue};
@@ -51,11 +52,18 @@ pub struct OpenFile {
     pub position: Mutex<u64>,
     owner: AtomicI32,
     watchers: SpinLock<Vec<Weak<dyn CloseWatcher>>>,
+    /// Keeps programs from being started from a file that may be written.
+    _writing: Option<Writing>,
 }
 
 impl OpenFile {
     /// An open file. A pipe's end must have been counted by the pipe before.
     pub fn new(place: Place, kind: FileKind, flags: u32) -> Arc<Self> {
+        Self::with_writing(place, kind, flags, None)
+    }
+
+    /// An open file that nobody runs as long as it is open, given the right to write it.
+    pub fn with_writing(place: Place, kind: FileKind, flags: u32, writing: Option<Writing>) -> Arc<Self> {
         Arc::new(Self {
             place,
             kind,
@@ -63,6 +71,7 @@ impl OpenFile {
             position: Mutex::new(0),
             owner: AtomicI32::new(0),
             watchers: SpinLock::new(Vec::new()),
+            _writing: writing,
         })
     }
 

@@ -25,6 +25,16 @@ pub struct UserRange {
     pub length: u64,
 }
 
+/// How many bytes of a range that a program gave one call moves.
+#[inline]
+fn checked_length(address: UserAddr, length: usize) -> KResult<usize> {
+    address.check(length)?;
+    if isize::try_from(length).is_err() {
+        return Err(Errno::EINVAL);
+    }
+    Ok(length.min(MAX_TRANSFER))
+}
+
 /// The ranges that `readv(2)` and its kin were given, checked.
 pub struct UserVector {
     ranges: Vec<UserRange>,
@@ -88,11 +98,10 @@ impl<'a> IoDst<'a> {
     /// One range of user memory.
     ///
     /// # Errors
-    /// EFAULT if it is not in the user half.
+    /// EINVAL for a length beyond `ssize_t`, EFAULT if it is not in the user half.
     #[inline]
     pub fn user(address: UserAddr, length: usize) -> KResult<Self> {
-        let length = length.min(MAX_TRANSFER);
-        address.check(length)?;
+        let length = checked_length(address, length)?;
         Ok(Self { far: FarDst::User(address), remaining: length, moved: 0 })
     }
 
@@ -117,6 +126,15 @@ impl<'a> IoDst<'a> {
     /// Takes at most `limit` more bytes.
     pub fn truncate(&mut self, limit: usize) {
         self.remaining = self.remaining.min(limit);
+    }
+
+    /// Moves all of `bytes`, for which there is room: a record of which a part is of no use.
+    ///
+    /// # Errors
+    /// EFAULT if a fault kept anything from being moved.
+    #[inline]
+    pub fn write_whole(&mut self, bytes: &[u8]) -> KResult<usize> {
+        if self.write(bytes)? < bytes.len() { Err(Errno::EFAULT) } else { Ok(bytes.len()) }
     }
 
     /// Moves as much of `bytes` as there is room for; returns how much that was. Less than both means a fault, after
@@ -184,11 +202,10 @@ impl<'a> IoSrc<'a> {
     /// One range of user memory.
     ///
     /// # Errors
-    /// EFAULT if it is not in the user half.
+    /// EINVAL for a length beyond `ssize_t`, EFAULT if it is not in the user half.
     #[inline]
     pub fn user(address: UserAddr, length: usize) -> KResult<Self> {
-        let length = length.min(MAX_TRANSFER);
-        address.check(length)?;
+        let length = checked_length(address, length)?;
         Ok(Self { far: FarSrc::User(address), remaining: length, moved: 0 })
     }
 

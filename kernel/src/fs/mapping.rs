@@ -15,6 +15,7 @@ use super::mount::MountFlags;
 use super::path::Path;
 use super::regular::{Regular, seal};
 use super::table::{Fd, usable_file};
+use super::text::Running;
 use super::tree;
 use crate::errno::{Errno, KResult};
 use crate::mm::space::MapIntent;
@@ -23,24 +24,38 @@ use crate::process::credentials::{Gid, Uid};
 use crate::process::tree as processes;
 
 /// A file in the tree, to be mapped.
-pub struct MappedInode(Path);
+pub struct MappedInode {
+    path: Path,
+    /// For a program that runs from it.
+    _running: Option<Running>,
+}
+
+impl MappedInode {
+    fn new(path: Path) -> Self {
+        Self { path, _running: None }
+    }
+
+    fn inode(&self) -> &Inode {
+        self.path.inode()
+    }
+}
 
 impl MappedFile for MappedInode {
     fn map_page(&self, index: u64, intent: MapIntent) -> KResult<Page> {
-        let InodeKind::Regular(file) = &self.0.inode().kind else { return Err(Errno::EFAULT) };
+        let InodeKind::Regular(file) = &self.inode().kind else { return Err(Errno::EFAULT) };
         match intent {
             MapIntent::ReadIfPresent => file.present_page(index).ok_or(Errno::ENODATA),
-            MapIntent::Read | MapIntent::Write => file.page(&self.0.inode().superblock, index),
+            MapIntent::Read | MapIntent::Write => file.page(&self.inode().superblock, index),
         }
     }
 
     fn identity(&self) -> (u64, u64) {
-        let inode = self.0.inode();
+        let inode = self.inode();
         (inode.superblock.device.encode(), inode.number)
     }
 
     fn path(&self) -> Cow<'_, [u8]> {
-        spell(&self.0).map_or(Cow::Borrowed(b"?"), Cow::Owned)
+        spell(&self.path).map_or(Cow::Borrowed(b"?"), Cow::Owned)
     }
 }
 
@@ -99,7 +114,7 @@ pub fn map_file(fd: i32, shared: bool, protection: Protection) -> KResult<Mappin
             may_write = false;
         }
         regular.set_mapped(shared && may_write);
-        return Ok(Mapping { file: Arc::new(MappedInode(path.clone())), may_write });
+        return Ok(Mapping { file: Arc::new(MappedInode::new(path.clone())), may_write });
     }
     match file.ops().map(|ops| ops.mapping()) {
         Some(DeviceMapping::Zeros) if shared => {
@@ -119,7 +134,7 @@ pub fn shared_memory(length: u64) -> KResult<Arc<dyn MappedFile>> {
     if let InodeKind::Regular(file) = &place.inode().kind {
         file.set_size(&place.inode().superblock, length, |_| {}).map_err(|_| Errno::ENOMEM)?;
     }
-    Ok(Arc::new(MappedInode(place)))
+    Ok(Arc::new(MappedInode::new(place)))
 }
 
 /// Sets the size of a file that programs may have mapped: pages behind the end go out of their reach.
@@ -154,10 +169,11 @@ pub struct SetId {
     pub group: Option<Gid>,
 }
 
-/// A file that may be executed.
+/// A file that may be executed. It is not written while this lives, nor while anything made by [`Self::mapping`] does.
 pub struct Executable {
     path: Path,
     readable: bool,
+    _running: Running,
 }
 
 impl Executable {
@@ -186,7 +202,9 @@ impl Executable {
         if let Ok(file) = self.regular() {
             file.set_mapped(false);
         }
-        Arc::new(MappedInode(self.path.clone()))
+        // Nobody can have begun to write it: this is one that runs it, too.
+        let running = Running::begin(self.path.inode()).ok();
+        Arc::new(MappedInode { path: self.path.clone(), _running: running })
     }
 
     /// Who executes it acts as these.
@@ -211,7 +229,8 @@ impl Executable {
 /// The file at `path`, to be executed by the running task. `directory` and `flags` as in `execveat(2)`.
 ///
 /// # Errors
-/// Those of a path walk; ELOOP for a symbolic link that is not to be followed, EACCES if it may not be executed.
+/// Those of a path walk; ELOOP for a symbolic link that is not to be followed, EACCES if it may not be executed, ETXTBSY
+/// if it is open for writing.
 pub fn open_executable(directory: i32, path: &[u8], flags: u32) -> KResult<Executable> {
     let caller = Caller::current();
     let path = caller.resolve_flags(directory, path, flags)?;
@@ -224,7 +243,8 @@ pub fn open_executable(directory: i32, path: &[u8], flags: u32) -> KResult<Execu
     }
     inode.check(Access::EXECUTE, &caller.who)?;
     let readable = inode.check(Access::READ, &caller.who).is_ok();
-    Ok(Executable { path, readable })
+    let running = Running::begin(inode)?;
+    Ok(Executable { path, readable, _running: running })
 }
 
 /// What an open file shows of where it is: its path, or what stands for it.

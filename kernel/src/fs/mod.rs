@@ -4,6 +4,7 @@
 //! - [`dentry`], [`name_table`]: its names; [`namespace`] makes, removes and moves them;
 //! - [`mount`], [`path`], [`walk`]: which file system is seen where, and what a path leads to;
 //! - [`file`], [`table`], [`open`], [`io`]: open files, descriptors, transfers;
+//! - [`text`]: who may write a file that may be running;
 //! - [`device`], [`memory_device`], [`proc`]: files behind which there is more than bytes;
 //! - [`initramfs`] with [`cpio`] and [`gunzip`]: what the tree starts with;
 //! - [`calls`]: the system calls.
@@ -45,6 +46,7 @@ pub mod proc;
 pub mod regular;
 pub mod superblock;
 pub mod table;
+pub mod text;
 pub mod tree;
 pub mod walk;
 

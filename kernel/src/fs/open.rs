@@ -19,6 +19,7 @@ use super::mount::MountFlags;
 use super::namespace;
 use super::path::Path;
 use super::regular::Regular;
+use super::text::Writing;
 use super::walk::{Final, Followed, Last, lookup};
 use crate::errno::{Errno, KResult};
 use crate::process::Credentials;
@@ -89,7 +90,9 @@ pub fn open(
     let mut start = start.cloned();
     loop {
         let parent = walker.walk_to_parent(start.as_ref(), &path)?;
-        let Last::Name(name) = parent.last else { return Err(Errno::EISDIR) };
+        let Last::Name(name) = parent.last else {
+            return Err(if request.has(O_EXCL) { Errno::EEXIST } else { Errno::EISDIR });
+        };
         if parent.wants_directory {
             return Err(Errno::EISDIR);
         }
@@ -198,6 +201,7 @@ pub fn open_place(
         place.mount.check_writable()?;
     }
     let (read, write) = (kept & O_ACCMODE != O_WRONLY, matches!(kept & O_ACCMODE, O_WRONLY | O_RDWR));
+    let writing = access.contains(Access::WRITE).then(|| Writing::begin(inode)).transpose()?;
     let kind = match &inode.kind {
         InodeKind::Regular(file) => {
             if request.has(O_TRUNC) && !created {
@@ -219,7 +223,7 @@ pub fn open_place(
         InodeKind::Block(_) | InodeKind::Socket(_) | InodeKind::Anonymous => return Err(Errno::ENXIO),
         InodeKind::Symlink(_) | InodeKind::DynamicLink(_) => return Err(Errno::ELOOP),
     };
-    Ok(OpenFile::new(Place::Named(place), kind, kept))
+    Ok(OpenFile::with_writing(Place::Named(place), kind, kept, writing.filter(|_| write)))
 }
 
 /// Opens `path` on behalf of the kernel itself, as the running task.

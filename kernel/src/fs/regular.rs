@@ -7,6 +7,7 @@ use platform::PAGE_SIZE;
 use super::io::{IoDst, IoSrc};
 use super::page_tree::PageTree;
 use super::superblock::Superblock;
+use super::text::TextUse;
 use crate::errno::{Errno, KResult};
 use crate::mm::Page;
 use crate::sync::{Mutex, SpinLock};
@@ -52,6 +53,8 @@ pub struct Regular {
     /// And may write it that way.
     mapped_writable: AtomicBool,
     seals: AtomicU32,
+    /// Who may write it, or runs it.
+    pub(super) text_use: TextUse,
 }
 
 impl Regular {
@@ -69,6 +72,7 @@ impl Regular {
             mapped: AtomicBool::new(false),
             mapped_writable: AtomicBool::new(false),
             seals: AtomicU32::new(seals),
+            text_use: TextUse::new(),
         }
     }
 

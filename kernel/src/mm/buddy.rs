@@ -3,8 +3,8 @@
 //! Not locked: the caller wraps it. Every operation is O(orders); the records it touches are in the
 //! [`FrameTable`], so free memory itself is never read or written.
 
-use platform::PhysFrame;
 use super::frame_table::{FrameError, FrameTable, FrameUse, NO_LINK, block_head};
+use platform::PhysFrame;
 
 /// The largest order.
 pub const MAX_ORDER: u8 = 10;

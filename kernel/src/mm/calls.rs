@@ -8,6 +8,7 @@ use super::space::{AddressSpace, Backing, MapPlace, MapRequest, Moving, checked_
 use super::vma::{UserRange, VmaFlags};
 use super::{UserAddr, frames};
 use crate::errno::{Errno, KResult};
+use crate::fs::regular::MAX_FILE_SIZE;
 use crate::process::{Resource, current};
 use crate::syscall::{Call, Handler, SysResult, numbers as nr};
 
@@ -73,15 +74,17 @@ fn mmap(call: &mut Call<'_>) -> SysResult {
             Backing::File { file: crate::fs::shared_memory(length)?, offset: 0 }
         }
     } else {
-        offset.checked_add(length).ok_or(Errno::EOVERFLOW)?;
         let mapping = crate::fs::map_file(call.int(4), shared, protection)?;
+        if offset.checked_add(length).is_none_or(|end| end > MAX_FILE_SIZE) {
+            return Err(Errno::EOVERFLOW);
+        }
         if shared && !mapping.may_write {
             properties |= VmaFlags::NEVER_WRITABLE;
         }
         Backing::File { file: mapping.file, offset }
     };
     let private_writable = !shared && protection.contains(Protection::WRITE);
-    if private_writable && flags & MAP_NORESERVE == 0 && length / PAGE_SIZE > frames::totals().0 {
+    if private_writable && flags & MAP_NORESERVE == 0 && frames::can_never_hold(length) {
         return Err(Errno::ENOMEM);
     }
     let place = if flags & MAP_FIXED_NOREPLACE != 0 {
@@ -117,7 +120,8 @@ fn populate(space: &AddressSpace, start: UserAddr, length: u64, protection: Prot
         platform::Access::empty()
     };
     let mut offset = 0;
-    while offset < length && space.fault(VirtAddr(start.0 + offset), access | platform::Access::USER).is_ok() {
+    while offset < length && space.fault(VirtAddr(start.0 + offset), access | platform::Access::USER).is_ok()
+    {
         offset += PAGE_SIZE;
     }
 }
@@ -145,7 +149,8 @@ fn mremap(call: &mut Call<'_>) -> SysResult {
     }
     let old = checked_range(call.user(0), old_length).map_err(|_| Errno::EINVAL)?.ok_or(Errno::EINVAL)?;
     let moving = if flags & MREMAP_FIXED != 0 {
-        let target = checked_range(call.user(4), new_length).map_err(|_| Errno::EINVAL)?.ok_or(Errno::EINVAL)?;
+        let target =
+            checked_range(call.user(4), new_length).map_err(|_| Errno::EINVAL)?.ok_or(Errno::EINVAL)?;
         if target.start() < old.end() && old.start() < target.end() {
             return Err(Errno::EINVAL);
         }

@@ -43,7 +43,11 @@ impl ExtendedArea {
     pub fn copy_from(&self, other: ExtendedState) {
         // SAFETY: both areas have the platform's size; the callers hold the tasks they belong to.
         unsafe {
-            core::ptr::copy_nonoverlapping(other.0.as_ptr::<u8>(), self.0.as_ptr(), cpu::extended_state_bytes());
+            core::ptr::copy_nonoverlapping(
+                other.0.as_ptr::<u8>(),
+                self.0.as_ptr(),
+                cpu::extended_state_bytes(),
+            );
         }
     }
 }

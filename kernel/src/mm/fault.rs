@@ -10,7 +10,7 @@ use super::vma::{Vma, VmaFlags};
 use super::{AddressSpace, frames, shortage};
 use crate::errno::Errno;
 use crate::hook::paging;
-use crate::process::current;
+use crate::process::{Resource, current};
 
 /// Why an access cannot go on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,6 +63,9 @@ impl AddressSpace {
         let write = access.contains(Access::WRITE);
         if access.contains(Access::PRESENT) {
             return self.present_fault(vma, page, write);
+        }
+        if vma.flags.contains(VmaFlags::GROWS_DOWN) && is_over_stack_limit(vma, page) {
+            return Err(FaultError::NotMapped);
         }
         match &vma.backing {
             Backing::Anonymous => self.anonymous_fault(vma, page, write),
@@ -161,7 +164,8 @@ impl AddressSpace {
             return Ok(());
         };
         if !write {
-            let rights = (vma.protection - Protection::WRITE) | (mapping.protection & Protection::WRITE & vma.protection);
+            let rights = (vma.protection - Protection::WRITE)
+                | (mapping.protection & Protection::WRITE & vma.protection);
             paging::replace(self.root(), page, mapping.frame, rights);
             return Ok(());
         }
@@ -208,6 +212,13 @@ impl AddressSpace {
             }
         }
     }
+}
+
+/// Whether a stack that reaches down to `page` is larger than the running process's limit, which may have become lower
+/// since room was kept for the stack.
+fn is_over_stack_limit(stack: &Vma<Backing>, page: VirtAddr) -> bool {
+    let limit = current().process.limits.lock().get(Resource::Stack).soft;
+    stack.range.end() - page.0 > limit
 }
 
 fn zeroed() -> Result<PhysFrame, FaultError> {
@@ -273,4 +284,3 @@ impl Drop for Run<'_> {
         }
     }
 }
-

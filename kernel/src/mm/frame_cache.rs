@@ -1,8 +1,8 @@
 //! A processor's own stack of free frames, so that most allocations need neither the lock nor the buddy lists.
 
 use super::buddy::{Buddy, Order};
-use platform::PhysFrame;
 use super::frame_table::{FrameError, FrameTable, FrameUse};
+use platform::PhysFrame;
 
 /// Frames a cache can hold.
 pub const CACHE_FRAMES: usize = 64;

@@ -15,6 +15,12 @@ use crate::sync::IrqLock;
 /// The frames kept close to one CPU.
 pub struct CpuFrames(FrameCache);
 
+impl Default for CpuFrames {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl CpuFrames {
     /// None.
     pub const fn new() -> Self {
@@ -62,9 +68,8 @@ pub fn init(info: &BootInfo) -> Result<(), InitError> {
     let table_at = home.range.end - table_bytes;
     // SAFETY: the range is usable RAM, reachable through the direct map, and kept out of the allocator below. Any bytes
     // are valid records.
-    let records = unsafe {
-        core::slice::from_raw_parts(direct(table_at).as_ptr::<FrameRecord>(), end.0 as usize)
-    };
+    let records =
+        unsafe { core::slice::from_raw_parts(direct(table_at).as_ptr::<FrameRecord>(), end.0 as usize) };
     let table = *TABLE.call_once(|| FrameTable::new(records));
     let mut buddy = Buddy::new(table);
     for region in info.memory.iter().filter(|region| region.kind == MemoryKind::Usable) {
@@ -286,9 +291,15 @@ pub fn copy(from: PhysFrame, to: PhysFrame) {
     unsafe { core::ptr::copy_nonoverlapping(from.as_ptr::<u8>(), to.as_mut_ptr::<u8>(), PAGE_SIZE as usize) };
 }
 
+/// Whether so many bytes are more than the machine has, so that it would be wrong to promise them.
+pub fn can_never_hold(bytes: u64) -> bool {
+    bytes / PAGE_SIZE > totals().0
+}
+
 /// Frames in all, and frames free now.
 pub fn totals() -> (u64, u64) {
     let counts = with_buddy(|buddy| buddy.counts());
-    let near: u64 = percpu::online().iter().filter_map(percpu::of).map(|cpu| cpu.frames.lock().0.len() as u64).sum();
+    let near: u64 =
+        percpu::online().iter().filter_map(percpu::of).map(|cpu| cpu.frames.lock().0.len() as u64).sum();
     (counts.total, counts.free + near)
 }

@@ -164,7 +164,9 @@ impl Socket {
                 Ok(())
             });
             match arrived {
-                Err(Errno::EAGAIN) => wait.until(waiting, &listener.can_write, || listener.admits_arrival())?,
+                Err(Errno::EAGAIN) => {
+                    wait.until(waiting, &listener.can_write, || listener.admits_arrival())?
+                }
                 result => return result,
             }
         }

@@ -308,7 +308,10 @@ impl Endpoint {
 
     /// Whether a datagram of `sender`'s finds a place. If not, `sender` is woken when that changes.
     pub fn admits(&self, sender: &Arc<Self>) -> bool {
-        if self.kind.is_connected() || core::ptr::eq(self, Arc::as_ptr(sender)) || self.is_connected_to(sender) {
+        if self.kind.is_connected()
+            || core::ptr::eq(self, Arc::as_ptr(sender))
+            || self.is_connected_to(sender)
+        {
             return true;
         }
         let mut inbox = self.inbox.lock();

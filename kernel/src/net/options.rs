@@ -115,7 +115,9 @@ impl Socket {
             number::RECEIVE_TIMEOUT | number::RECEIVE_TIMEOUT_NEW => {
                 return time_limit(&self.receive_limit, value, length);
             }
-            number::SEND_TIMEOUT | number::SEND_TIMEOUT_NEW => return time_limit(&self.send_limit, value, length),
+            number::SEND_TIMEOUT | number::SEND_TIMEOUT_NEW => {
+                return time_limit(&self.send_limit, value, length);
+            }
             _ => {}
         }
         if length < 4 {

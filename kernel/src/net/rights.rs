@@ -1,7 +1,8 @@
 //! Open files on their way through sockets (`SCM_RIGHTS`).
 //!
 //! A file that is only held by messages can never be used again if the queues those messages lie in belong to sockets
-//! of the same kind. Such circles are looked for whenever a socket is closed while others are on their way.
+//! of the same kind. Such circles are looked for whenever a socket is closed while others are on their way, and when
+//! many more are on their way than were left the last time.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -41,6 +42,11 @@ impl Rights {
             (who.uid, who.is_privileged())
         };
         let mut rights = Self { files, uid, counted: false };
+        if SOCKETS.load(Ordering::Relaxed) >= COLLECT_AT.load(Ordering::Relaxed) {
+            collect();
+            let left = SOCKETS.load(Ordering::Relaxed);
+            COLLECT_AT.store((2 * left).max(MANY_SOCKETS), Ordering::Relaxed);
+        }
         let mut registry = REGISTRY.lock();
         if !privileged && registry.of_user(uid) as u64 > limit {
             return Err(Errno::ETOOMANYREFS);
@@ -86,10 +92,16 @@ struct Registry {
     users: BTreeMap<u32, usize>,
 }
 
-static REGISTRY: SpinLock<Registry> = SpinLock::new(Registry { sockets: BTreeMap::new(), users: BTreeMap::new() });
+static REGISTRY: SpinLock<Registry> =
+    SpinLock::new(Registry { sockets: BTreeMap::new(), users: BTreeMap::new() });
 
 /// Sockets in the registry, to be asked without the lock.
 static SOCKETS: AtomicUsize = AtomicUsize::new(0);
+
+/// As many sockets on their way are looked through before they are more.
+const MANY_SOCKETS: usize = 256;
+
+static COLLECT_AT: AtomicUsize = AtomicUsize::new(MANY_SOCKETS);
 
 fn address(file: &Arc<OpenFile>) -> usize {
     Arc::as_ptr(file).addr()
@@ -153,7 +165,8 @@ impl Registry {
                 kept.push(file);
             }
         }
-        let held: Vec<usize> = candidates.values().flat_map(|candidate| candidate.holds.iter().copied()).collect();
+        let held: Vec<usize> =
+            candidates.values().flat_map(|candidate| candidate.holds.iter().copied()).collect();
         for key in held {
             if let Some(candidate) = candidates.get_mut(&key) {
                 candidate.outside = candidate.outside.saturating_sub(1);
@@ -170,7 +183,11 @@ impl Registry {
         }
         // None of these is the last reference: messages hold the others.
         drop(kept);
-        candidates.into_values().filter(|candidate| !candidate.reached).map(|candidate| candidate.endpoint).collect()
+        candidates
+            .into_values()
+            .filter(|candidate| !candidate.reached)
+            .map(|candidate| candidate.endpoint)
+            .collect()
     }
 }
 

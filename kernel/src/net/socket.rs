@@ -82,7 +82,12 @@ impl<'a> Wait<'a> {
     ///
     /// # Errors
     /// EAGAIN if the time is up or there is none, ERESTARTSYS or EINTR after a signal.
-    pub fn until(&mut self, waiting: Waiting, queue: &WaitQueue, condition: impl Fn() -> bool) -> KResult<()> {
+    pub fn until(
+        &mut self,
+        waiting: Waiting,
+        queue: &WaitQueue,
+        condition: impl Fn() -> bool,
+    ) -> KResult<()> {
         if waiting == Waiting::No {
             return Err(Errno::EAGAIN);
         }

@@ -117,29 +117,33 @@ fn byte(index: usize) -> u8 {
 
 #[test]
 fn a_long_transfer_keeps_every_byte() {
-    testing::run("net::tests::a_long_transfer_keeps_every_byte", || Machine::new().cpus(2), || {
-        let [a, b] = pair(SocketType::Stream);
-        *SOCKET.lock() = Some(a.clone());
-        testing::spawn(|| {
-            let socket = SOCKET.lock().take().unwrap();
-            let bytes: Vec<u8> = (0..MANY).map(byte).collect();
-            assert_eq!(send(&socket, &bytes, Waiting::Yes), Ok(MANY));
-            close(socket);
-        });
-        drop(a);
-        let mut total = 0;
-        let mut bytes = alloc::vec![0; 50_001];
-        loop {
-            let received = b.receive(&mut IoDst::kernel(&mut bytes), Waiting::Yes, 0).unwrap().length;
-            if received == 0 {
-                break;
+    testing::run(
+        "net::tests::a_long_transfer_keeps_every_byte",
+        || Machine::new().cpus(2),
+        || {
+            let [a, b] = pair(SocketType::Stream);
+            *SOCKET.lock() = Some(a.clone());
+            testing::spawn(|| {
+                let socket = SOCKET.lock().take().unwrap();
+                let bytes: Vec<u8> = (0..MANY).map(byte).collect();
+                assert_eq!(send(&socket, &bytes, Waiting::Yes), Ok(MANY));
+                close(socket);
+            });
+            drop(a);
+            let mut total = 0;
+            let mut bytes = alloc::vec![0; 50_001];
+            loop {
+                let received = b.receive(&mut IoDst::kernel(&mut bytes), Waiting::Yes, 0).unwrap().length;
+                if received == 0 {
+                    break;
+                }
+                let expected = (total..total + received).map(byte);
+                assert!(bytes[..received].iter().copied().eq(expected));
+                total += received;
             }
-            let expected = (total..total + received).map(byte);
-            assert!(bytes[..received].iter().copied().eq(expected));
-            total += received;
-        }
-        assert_eq!(total, MANY);
-    });
+            assert_eq!(total, MANY);
+        },
+    );
 }
 
 #[test]
@@ -279,8 +283,7 @@ fn datagrams_wait_for_a_place_and_are_refused_by_the_dead() {
         assert_eq!(sender.endpoint().on_the_way(), 0);
         assert_eq!(send(&sender, b"x", Waiting::No), Err(Errno::ECONNREFUSED));
         assert_eq!(send(&sender, b"x", Waiting::No), Err(Errno::ENOTCONN));
-        let sent =
-            sender.send(&mut IoSrc::kernel(b"x"), Waiting::No, 0, Some(&name), Ancillary::default());
+        let sent = sender.send(&mut IoSrc::kernel(b"x"), Waiting::No, 0, Some(&name), Ancillary::default());
         assert_eq!(sent, Err(Errno::ECONNREFUSED));
     });
 }
@@ -386,6 +389,8 @@ fn circles_of_files_in_messages_are_freed() {
         drop(a);
         assert!(watched[0].strong_count() > 0, "its other end is open and may receive it");
         drop(b);
+        // Looked for when any socket is closed.
+        drop(pair(SocketType::Stream).map(|socket| socket.open(0)));
         assert!(gone(&watched));
         assert!(reader.poll().contains(PollEvents::HUP));
 
@@ -402,6 +407,24 @@ fn circles_of_files_in_messages_are_freed() {
         drop(open);
         assert!(gone(&watched));
         drop(other);
+    });
+}
+
+#[test]
+fn circles_do_not_pile_up() {
+    testing::run("net::tests::circles_do_not_pile_up", Machine::new, || {
+        let watched: Vec<_> = (0..1000)
+            .map(|_| {
+                let [a, b] = pair(SocketType::Stream).map(|socket| socket.open(0));
+                for end in [&a, &b] {
+                    let ancillary = files(&[&a, &b]);
+                    socket_of(end).send(&mut IoSrc::kernel(b"x"), Waiting::No, 0, None, ancillary).unwrap();
+                }
+                Arc::downgrade(&a)
+            })
+            .collect();
+        let left = watched.iter().filter(|file| file.strong_count() > 0).count();
+        assert!(left < 500, "{left} circles are left although no socket was closed in between");
     });
 }
 

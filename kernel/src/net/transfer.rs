@@ -228,7 +228,11 @@ impl Socket {
 
     fn check_length(&self, from: &IoSrc<'_>) -> KResult<usize> {
         let length = from.remaining();
-        if length > self.endpoint().send_buffer().saturating_sub(SLACK) { Err(Errno::EMSGSIZE) } else { Ok(length) }
+        if length > self.endpoint().send_buffer().saturating_sub(SLACK) {
+            Err(Errno::EMSGSIZE)
+        } else {
+            Ok(length)
+        }
     }
 
     /// Receives what there is, waiting for it if there is nothing.
@@ -259,7 +263,11 @@ impl Socket {
             let ended = own.shut().contains(Shut::RECEIVE);
             let progress = {
                 let _reader = own.reader.lock();
-                if peek { peek_stream(own, to, &mut received) } else { take_stream(own, peer, to, &mut received) }
+                if peek {
+                    peek_stream(own, to, &mut received)
+                } else {
+                    take_stream(own, peer, to, &mut received)
+                }
             }?;
             if progress == Progress::Complete || (received.length > 0 && received.length >= target) {
                 return Ok(received);
@@ -357,7 +365,12 @@ fn is_from_another(own: &Endpoint, message: &Message, received: &Received) -> bo
 
 /// Takes pieces until `to` is full or there are no more that belong together.
 #[inline]
-fn take_stream(own: &Endpoint, peer: &Endpoint, to: &mut IoDst<'_>, received: &mut Received) -> KResult<Progress> {
+fn take_stream(
+    own: &Endpoint,
+    peer: &Endpoint,
+    to: &mut IoDst<'_>,
+    received: &mut Received,
+) -> KResult<Progress> {
     loop {
         let Some(mut message) = (if own.has_unread() { own.take_in_hand() } else { None }) else {
             return Ok(Progress::More);

@@ -60,7 +60,8 @@ bitflags::bitflags! {
 }
 
 /// Namespaces, which there are none of: new mount, cgroup, UTS, IPC, user, pid, net and time namespaces.
-const NAMESPACES: u64 = 0x2_0000 | 0x200_0000 | 0x400_0000 | 0x800_0000 | 0x1000_0000 | 0x2000_0000 | 0x4000_0000 | 0x80;
+const NAMESPACES: u64 =
+    0x2_0000 | 0x200_0000 | 0x400_0000 | 0x800_0000 | 0x1000_0000 | 0x2000_0000 | 0x4000_0000 | 0x80;
 
 /// What a clone asks for.
 struct Request {
@@ -84,7 +85,8 @@ fn flags(bits: u64) -> KResult<CloneFlags> {
         && !flags.contains(CloneFlags::SIGHAND | CloneFlags::CLEAR_SIGHAND)
         && !flags.contains(CloneFlags::PIDFD);
     // A thread of ours shares files and directories with its process in any case.
-    let thread_shares_all = !flags.contains(CloneFlags::THREAD) || flags.contains(CloneFlags::FILES | CloneFlags::FS);
+    let thread_shares_all =
+        !flags.contains(CloneFlags::THREAD) || flags.contains(CloneFlags::FILES | CloneFlags::FS);
     if consistent && thread_shares_all { Ok(flags) } else { Err(Errno::EINVAL) }
 }
 
@@ -188,7 +190,8 @@ fn run(request: &Request, frame: &TrapFrame) -> SysResult {
     if flags.contains(CloneFlags::SETTLS) && request.tls >= crate::mm::user::user_top().0 {
         return Err(Errno::EPERM);
     }
-    let child = if flags.contains(CloneFlags::THREAD) { thread(request, frame)? } else { process(request, frame)? };
+    let child =
+        if flags.contains(CloneFlags::THREAD) { thread(request, frame)? } else { process(request, frame)? };
     let tid = child.tid();
     if flags.contains(CloneFlags::PARENT_SETTID) {
         // As on Linux, a bad address is the caller's own misfortune.
@@ -318,14 +321,17 @@ fn process(request: &Request, frame: &TrapFrame) -> KResult<Arc<Task>> {
     let related = tree.of(old);
     let (group, session) = (related.group, related.session);
     let mut new_parent = old.clone();
+    let mut maker = parent.tid();
     if request.flags.contains(CloneFlags::PARENT)
         && let Some(grandparent) = related.parent.upgrade()
     {
         new_parent = grandparent;
+        maker = related.maker;
     }
     {
         let child = tree.of_mut(&process);
         child.parent = Arc::downgrade(&new_parent);
+        child.maker = maker;
         child.group = group;
         child.session = session;
     }
@@ -338,7 +344,10 @@ fn process(request: &Request, frame: &TrapFrame) -> KResult<Arc<Task>> {
 /// RLIMIT_NPROC, for those it binds.
 fn check_count(process: &Process) -> KResult<()> {
     let limit = process.limits.lock().get(Resource::Processes).soft;
-    if limit != u64::MAX && !process.credentials().is_privileged() && tree::lock().task_count() as u64 >= limit {
+    if limit != u64::MAX
+        && !process.credentials().is_privileged()
+        && tree::lock().task_count() as u64 >= limit
+    {
         return Err(Errno::EAGAIN);
     }
     Ok(())

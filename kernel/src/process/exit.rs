@@ -56,9 +56,9 @@ pub fn end_other_threads() -> KResult<()> {
             return Err(Errno::EINTR);
         }
         signal::end_other_threads(process);
-        process.child_events.wait_uninterruptible(|| {
-            (process.live_threads.load(Ordering::Acquire) == 1).then_some(())
-        });
+        process
+            .child_events
+            .wait_uninterruptible(|| (process.live_threads.load(Ordering::Acquire) == 1).then_some(()));
         process.ending_others.store(false, Ordering::Release);
     }
     if !task.is_leader() {
@@ -168,7 +168,9 @@ fn adopt_children(tree: &mut Tree, process: &Arc<Process>, done: &mut alloc::vec
     }
     let Some(reaper) = reaper(tree, process) else { return };
     for child in children {
-        tree.of_mut(&child).parent = Arc::downgrade(&reaper);
+        let related = tree.of_mut(&child);
+        related.parent = Arc::downgrade(&reaper);
+        related.maker = Pid(0);
         let death_signal = child.parent_death_signal.load(Ordering::Relaxed);
         if let Some(wanted) = signal::Signal::new(death_signal as i32) {
             signal::send_process(&child, signal::SigInfo::kernel(wanted));

@@ -81,7 +81,13 @@ fn is_shared(space: &AddressSpace, at: VirtAddr) -> KResult<bool> {
 }
 
 /// Waits until woken, if the word is `expected`. A deadline that passes is ETIMEDOUT.
-fn wait(word: UserAddr, private: bool, expected: u32, bits: u32, deadline: Option<Nanoseconds>) -> KResult<()> {
+fn wait(
+    word: UserAddr,
+    private: bool,
+    expected: u32,
+    bits: u32,
+    deadline: Option<Nanoseconds>,
+) -> KResult<()> {
     if bits == 0 {
         return Err(Errno::EINVAL);
     }
@@ -225,7 +231,7 @@ fn requeue(
             Some(Ok((woken, move_waiters(queue, other, first, second, move_count))))
         });
         match done {
-            Some(Ok((woken, moved))) => return Ok(if expected.is_some() { woken + moved } else { woken }),
+            Some(Ok((woken, moved))) => return Ok(woken + moved),
             Some(Err(error)) => return Err(error),
             None => drop(from.0.load_u32()?),
         }
@@ -350,7 +356,12 @@ pub fn futex(call: &mut Call<'_>) -> SysResult {
 }
 
 /// A relative timeout must not start anew when the call is restarted after a signal.
-fn wait_restartable(word: UserAddr, private: bool, expected: u32, deadline: Option<Nanoseconds>) -> SysResult {
+fn wait_restartable(
+    word: UserAddr,
+    private: bool,
+    expected: u32,
+    deadline: Option<Nanoseconds>,
+) -> SysResult {
     match wait(word, private, expected, ANY, deadline) {
         Ok(()) => Ok(0),
         Err(Errno::ERESTARTSYS) if deadline.is_some() => {

@@ -107,7 +107,13 @@ impl Task {
     }
 
     /// A task of the kernel's own, not yet ready to run; it starts at `entry(argument)` with interrupts disabled.
-    pub fn kernel(tid: Pid, process: Arc<Process>, name: &str, entry: KernelEntry, argument: usize) -> KResult<Arc<Self>> {
+    pub fn kernel(
+        tid: Pid,
+        process: Arc<Process>,
+        name: &str,
+        entry: KernelEntry,
+        argument: usize,
+    ) -> KResult<Arc<Self>> {
         let stack = KernelStack::allocate().ok_or(Errno::ENOMEM)?;
         // SAFETY: the stack is new and belongs to the task from now on.
         let context = unsafe { Context::new(stack.top(), entry, argument) };
@@ -135,7 +141,8 @@ impl Task {
             frame_at.as_mut_ptr::<TrapFrame>().write(*frame);
             Context::new(frame_at, enter_user_mode, frame_at.0 as usize)
         };
-        let mut task = Self::with(tid, process, TaskKind::User, stack, context, Some(extended), Some(space), sched);
+        let mut task =
+            Self::with(tid, process, TaskKind::User, stack, context, Some(extended), Some(space), sched);
         task.signals = signals;
         // SAFETY: nobody else has the task yet.
         unsafe { *task.bases.get() = bases };

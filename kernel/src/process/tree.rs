@@ -19,6 +19,8 @@ unsafe impl Sync for Relations {}
 pub struct Related {
     /// Who made it, or who adopted it.
     pub parent: Weak<Process>,
+    /// The thread of the parent's that made it; 0 if it was adopted.
+    pub maker: Pid,
     /// Those it made or adopted, ended but not waited for among them.
     pub children: Vec<Arc<Process>>,
     /// Process group.
@@ -119,7 +121,11 @@ impl Tree {
 
     /// Those of a group.
     pub fn group_members(&self, group: Pid) -> Vec<Arc<Process>> {
-        self.processes.values().filter_map(Weak::upgrade).filter(|process| self.of(process).group == group).collect()
+        self.processes
+            .values()
+            .filter_map(Weak::upgrade)
+            .filter(|process| self.of(process).group == group)
+            .collect()
     }
 
     /// Whether some process, ended but not waited for included, is as `wanted`.

@@ -56,13 +56,11 @@ enum Look {
 
 fn wait(which: Which, options: Options) -> KResult<Option<Report>> {
     let process = current().process.clone();
-    let result = process.child_events.wait(|| {
-        match look(&process, which, options) {
-            Look::Nobody => Some(Err(Errno::ECHILD)),
-            Look::Nothing if options.contains(Options::NOHANG) => Some(Ok(None)),
-            Look::Nothing => None,
-            Look::Found(report) => Some(Ok(Some(report))),
-        }
+    let result = process.child_events.wait(|| match look(&process, which, options) {
+        Look::Nobody => Some(Err(Errno::ECHILD)),
+        Look::Nothing if options.contains(Options::NOHANG) => Some(Ok(None)),
+        Look::Nothing => None,
+        Look::Found(report) => Some(Ok(Some(report))),
     });
     let mut report = result??;
     if let Some(report) = &mut report
@@ -87,13 +85,17 @@ fn look(process: &Process, which: Which, options: Options) -> Look {
             Which::Group(group) => related.group == group,
         };
         let is_clone = child.exit_signal.load(Ordering::Relaxed) != SIGCHLD;
+        if options.contains(Options::NOTHREAD) && !is_of_this_thread(process, related.maker) {
+            continue;
+        }
         if !wanted || !(options.contains(Options::ALL) || is_clone == options.contains(Options::CLONE)) {
             continue;
         }
         candidates = true;
         let stopped = options.contains(Options::STOPPED) && related.stop_report.is_some();
         let goes_on = options.contains(Options::CONTINUED) && related.continue_report;
-        if (related.zombie && options.contains(Options::EXITED)) || (!related.zombie && (stopped || goes_on)) {
+        if (related.zombie && options.contains(Options::EXITED)) || (!related.zombie && (stopped || goes_on))
+        {
             found = Some(child.clone());
             break;
         }
@@ -103,6 +105,16 @@ fn look(process: &Process, which: Which, options: Options) -> Look {
         None if candidates => Look::Nothing,
         None => Look::Nobody,
     }
+}
+
+/// Whether a child made by `maker` counts as the running thread's own. Those of threads that have ended are the first
+/// thread's.
+fn is_of_this_thread(process: &Process, maker: Pid) -> bool {
+    let own = current().tid();
+    let threads = process.threads.lock();
+    maker == own
+        || (threads.first().is_some_and(|first| first.tid() == own)
+            && !threads.iter().any(|thread| thread.tid() == maker))
 }
 
 fn report(tree: &mut Tree, process: &Process, child: Arc<Process>, options: Options) -> Report {
@@ -138,7 +150,12 @@ fn report(tree: &mut Tree, process: &Process, child: Arc<Process>, options: Opti
 
 /// `wait4(2)`
 pub fn wait4(call: &mut Call<'_>) -> SysResult {
-    let allowed = Options::NOHANG | Options::STOPPED | Options::CONTINUED | Options::NOTHREAD | Options::ALL | Options::CLONE;
+    let allowed = Options::NOHANG
+        | Options::STOPPED
+        | Options::CONTINUED
+        | Options::NOTHREAD
+        | Options::ALL
+        | Options::CLONE;
     let options = Options::from_bits(call.uint(2)).filter(|o| allowed.contains(*o)).ok_or(Errno::EINVAL)?;
     let (status_at, usage_at) = (call.user(1), call.user(3));
     let which = match call.int(0) {

@@ -31,6 +31,12 @@ pub struct RunQueue {
     pub(super) extended_owner: AtomicPtr<Task>,
 }
 
+impl Default for RunQueue {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl RunQueue {
     /// A queue with no task at all.
     pub const fn new() -> Self {

@@ -6,7 +6,7 @@
 
 use alloc::vec::Vec;
 use core::arch::asm;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::errno::{Errno, KResult};
 use crate::hook::cpu;
@@ -27,6 +27,8 @@ const MAGIC1: u32 = 0x4650_5853;
 const MAGIC2: u32 = 0x4650_5845;
 /// Components of the legacy area: x87 and SSE.
 const LEGACY_COMPONENTS: u64 = 0b11;
+/// Where the legacy area has MXCSR, and behind it a mask of its valid bits.
+const MXCSR: usize = 24;
 /// Initial x87 control word.
 const INITIAL_FCW: u16 = 0x37f;
 
@@ -68,6 +70,7 @@ pub(super) fn save_to(to: UserAddr) -> KResult<()> {
     // SAFETY: the area is initialized for all of its bytes. Should the copy wait for memory, the scheduler saves the
     // same registers there once more, which changes nothing.
     let saved = unsafe { core::slice::from_raw_parts(area.0.as_ptr::<u8>(), bytes) };
+    MXCSR_MASK.store(half(saved, MXCSR + 4), Ordering::Relaxed);
     if !uses_xsave() {
         return to.write_bytes(saved);
     }
@@ -77,6 +80,15 @@ pub(super) fn save_to(to: UserAddr) -> KResult<()> {
     to.write_bytes(&head)?;
     to.offset(head.len() as u64).write_bytes(&saved[head.len()..])?;
     to.offset(bytes as u64).write(&MAGIC2)
+}
+
+/// Valid bits of MXCSR, as the processor says whenever it saves registers; 0 as long as it has not.
+static MXCSR_MASK: AtomicU32 = AtomicU32::new(0);
+
+/// Refuses bits of MXCSR that the processor should refuse: emulators let them pass.
+fn check_mxcsr(legacy: &[u8]) -> KResult<()> {
+    let mask = MXCSR_MASK.load(Ordering::Relaxed);
+    if mask != 0 && half(legacy, MXCSR) & !mask != 0 { Err(Errno::EFAULT) } else { Ok(()) }
 }
 
 /// Completes the head of a saved area for a program's eyes: it may change the legacy registers without knowing of the
@@ -128,6 +140,7 @@ pub(super) fn restore_from(from: UserAddr) -> KResult<()> {
     state.try_reserve_exact(bytes).map_err(|_| Errno::ENOMEM)?;
     state.resize(bytes, 0);
     from.read_bytes(&mut state[..LEGACY_BYTES])?;
+    check_mxcsr(&state[..LEGACY_BYTES])?;
     if uses_xsave() {
         match wanted_components(&state[..LEGACY_BYTES], bytes, components()) {
             Some((wanted, user_bytes)) if from.offset(user_bytes as u64).read::<u32>()? == MAGIC2 => {
@@ -145,12 +158,11 @@ pub(super) fn restore_from(from: UserAddr) -> KResult<()> {
 /// Which components a frame asks to restore, and how long its area is; none if the marks are not as the kernel left
 /// them.
 fn wanted_components(legacy: &[u8], bytes: usize, components: u64) -> Option<(u64, usize)> {
-    let half = |at: usize| u32::from_le_bytes([legacy[at], legacy[at + 1], legacy[at + 2], legacy[at + 3]]);
-    let user_bytes = half(SOFTWARE_WORDS + 16) as usize;
-    let marked = half(SOFTWARE_WORDS) == MAGIC1
+    let user_bytes = half(legacy, SOFTWARE_WORDS + 16) as usize;
+    let marked = half(legacy, SOFTWARE_WORDS) == MAGIC1
         && user_bytes >= LEGACY_BYTES + HEADER_BYTES
         && user_bytes <= bytes
-        && half(SOFTWARE_WORDS + 4) as usize >= user_bytes;
+        && half(legacy, SOFTWARE_WORDS + 4) as usize >= user_bytes;
     marked.then(|| (word(legacy, SOFTWARE_WORDS + 8) & components, user_bytes))
 }
 
@@ -188,7 +200,7 @@ pub(super) fn raised_exceptions() -> RaisedExceptions {
     let legacy = unsafe { core::slice::from_raw_parts(area.0.as_ptr::<u8>(), LEGACY_BYTES) };
     let control = u16::from_le_bytes([legacy[0], legacy[1]]);
     let status = u16::from_le_bytes([legacy[2], legacy[3]]);
-    let mxcsr = u32::from_le_bytes([legacy[24], legacy[25], legacy[26], legacy[27]]);
+    let mxcsr = half(legacy, MXCSR);
     RaisedExceptions { x87: u32::from(status & !control) & 0x3f, sse: mxcsr & !(mxcsr >> 7) & 0x3f }
 }
 
@@ -199,6 +211,10 @@ pub(super) struct RaisedExceptions {
     pub x87: u32,
     /// Of the SSE unit.
     pub sse: u32,
+}
+
+fn half(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
 fn word(bytes: &[u8], at: usize) -> u64 {

@@ -182,7 +182,10 @@ fn complete(process: &Arc<Process>, state: &mut State, target: Target<'_>, signa
 }
 
 fn wants(task: &Task, signal: Signal) -> bool {
-    !task.signals.blocked().contains(signal) && !task.signals.must_end.load(Ordering::Relaxed)
+    let signals = &task.signals;
+    // What is stopped looks at nothing but SIGKILL until it goes on; then it sees what is pending by itself.
+    let looks = signal == SIGKILL || !signals.stopped.load(Ordering::Relaxed);
+    looks && !signals.blocked().contains(signal) && !signals.must_end.load(Ordering::Relaxed)
 }
 
 /// Whether the signal ends the process with nothing more to be done.

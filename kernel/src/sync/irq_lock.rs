@@ -1,46 +1,79 @@
 //! A spinning lock that keeps interrupts out.
 
+use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 
 use platform::IrqState;
-use spin::mutex::{SpinMutex, SpinMutexGuard};
+use spin::mutex::SpinMutex;
 
 use crate::hook::cpu;
 
 /// A spinning lock for data that interrupt handlers use: interrupts are disabled while it is held.
-pub struct IrqLock<T>(SpinMutex<T>);
+pub struct IrqLock<T> {
+    raw: RawLock,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the lock hands out one exclusive reference at a time.
+unsafe impl<T: Send> Sync for IrqLock<T> {}
+
+/// The lock without what it guards. Taken in hundreds of places, so it is called rather than inlined.
+struct RawLock(SpinMutex<()>);
+
+impl RawLock {
+    #[inline(never)]
+    fn acquire(&self) -> IrqState {
+        let state = cpu::irq_save();
+        core::mem::forget(self.0.lock());
+        state
+    }
+
+    fn try_acquire(&self) -> Option<IrqState> {
+        let state = cpu::irq_save();
+        match self.0.try_lock() {
+            Some(guard) => {
+                core::mem::forget(guard);
+                Some(state)
+            }
+            None => {
+                cpu::irq_restore(state);
+                None
+            }
+        }
+    }
+
+    /// # Safety
+    /// The caller stands for the lock's holder.
+    #[inline(never)]
+    unsafe fn release(&self, state: IrqState) {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.force_unlock() };
+        cpu::irq_restore(state);
+    }
+}
 
 /// Holds an [`IrqLock`].
 pub struct IrqGuard<'a, T> {
     lock: &'a IrqLock<T>,
-    guard: core::mem::ManuallyDrop<SpinMutexGuard<'a, T>>,
     state: IrqState,
 }
 
 impl<T> IrqLock<T> {
     /// A lock that is free.
     pub const fn new(value: T) -> Self {
-        Self(SpinMutex::new(value))
+        Self { raw: RawLock(SpinMutex::new(())), value: UnsafeCell::new(value) }
     }
 
     /// Disables interrupts and takes the lock.
     #[inline]
     pub fn lock(&self) -> IrqGuard<'_, T> {
-        let state = cpu::irq_save();
-        IrqGuard { lock: self, guard: core::mem::ManuallyDrop::new(self.0.lock()), state }
+        IrqGuard { lock: self, state: self.raw.acquire() }
     }
 
     /// Takes the lock if it is free.
     #[inline]
     pub fn try_lock(&self) -> Option<IrqGuard<'_, T>> {
-        let state = cpu::irq_save();
-        match self.0.try_lock() {
-            Some(guard) => Some(IrqGuard { lock: self, guard: core::mem::ManuallyDrop::new(guard), state }),
-            None => {
-                cpu::irq_restore(state);
-                None
-            }
-        }
+        Some(IrqGuard { lock: self, state: self.raw.try_acquire()? })
     }
 
     /// Frees a lock whose guard was forgotten by [`IrqGuard::leak`]. Interrupts stay as they are.
@@ -49,14 +82,12 @@ impl<T> IrqLock<T> {
     /// The lock is held through such a guard, and the caller stands in for its owner.
     pub unsafe fn force_unlock(&self) {
         // SAFETY: the caller's promise.
-        unsafe { self.0.force_unlock() };
+        unsafe { self.raw.0.force_unlock() };
     }
-}
 
-impl<T> IrqLock<T> {
     /// Where the value lies, for whoever stands in for the lock's owner.
     pub fn data_ptr(&self) -> *mut T {
-        self.0.as_mut_ptr()
+        self.value.get()
     }
 }
 
@@ -77,21 +108,24 @@ impl<'a, T> IrqGuard<'a, T> {
 impl<T> Drop for IrqGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: dropped once, here; the guard is not used afterwards.
-        unsafe { core::mem::ManuallyDrop::drop(&mut self.guard) };
-        cpu::irq_restore(self.state);
+        // SAFETY: the guard stands for the lock's holder, and is gone afterwards.
+        unsafe { self.lock.raw.release(self.state) };
     }
 }
 
 impl<T> Deref for IrqGuard<'_, T> {
     type Target = T;
+    #[inline]
     fn deref(&self) -> &T {
-        &self.guard
+        // SAFETY: the guard stands for exclusive ownership.
+        unsafe { &*self.lock.value.get() }
     }
 }
 
 impl<T> DerefMut for IrqGuard<'_, T> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.guard
+        // SAFETY: the guard stands for exclusive ownership.
+        unsafe { &mut *self.lock.value.get() }
     }
 }

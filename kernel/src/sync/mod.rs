@@ -8,9 +8,11 @@
 
 mod irq_lock;
 mod mutex;
+mod spin_lock;
 mod wait_queue;
 
 pub use irq_lock::{IrqGuard, IrqLock};
 pub use mutex::{Mutex, MutexGuard};
-pub use spin::{Mutex as SpinLock, MutexGuard as SpinGuard, Once, RwLock as SpinRwLock};
+pub use spin::{Once, RwLock as SpinRwLock};
+pub use spin_lock::{SpinGuard, SpinLock};
 pub use wait_queue::{Interrupted, WaitQueue, Waiter, Wake};

@@ -52,7 +52,8 @@ impl<T> Mutex<T> {
     #[cold]
     fn lock_contended(&self) {
         // Once waiters may exist the lock is taken as contended, so that its release wakes the next.
-        self.waiters.wait_uninterruptible(|| (self.state.swap(CONTENDED, Ordering::Acquire) == FREE).then_some(()));
+        self.waiters
+            .wait_uninterruptible(|| (self.state.swap(CONTENDED, Ordering::Acquire) == FREE).then_some(()));
     }
 
     /// The value, for whoever owns the lock itself.

@@ -12,10 +12,10 @@ pub struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Its number.
+    /// Its number: the lower half of RAX, as on Linux.
     #[inline]
     pub fn number(&self) -> usize {
-        self.frame.orig_rax as usize
+        self.frame.orig_rax as u32 as usize
     }
 
     /// An argument as it is.

@@ -181,7 +181,11 @@ fn set(process: &Arc<Process>, which: Which, setting: Setting) -> KResult<Settin
 
 /// Arms ITIMER_REAL; returns what was left.
 #[cfg(test)]
-pub(super) fn set_real(process: &Arc<Process>, value: Nanoseconds, interval: Nanoseconds) -> KResult<Nanoseconds> {
+pub(super) fn set_real(
+    process: &Arc<Process>,
+    value: Nanoseconds,
+    interval: Nanoseconds,
+) -> KResult<Nanoseconds> {
     set(process, Which::Real, Setting { value, interval }).map(|old| old.value)
 }
 

@@ -14,12 +14,12 @@ mod interval;
 mod posix;
 mod posix_calls;
 mod process_timers;
+#[cfg(test)]
+mod sim_tests;
 mod sleep;
 mod source;
 mod timers;
 mod wall;
-#[cfg(test)]
-mod sim_tests;
 
 pub use calls::SYSTEM_CALLS;
 pub use clocks::{ClockId, deadline_after, deadline_at};

@@ -181,27 +181,42 @@ pub fn leave(process: &Process) {
 pub(super) fn give_up(process: &Process) {
     let terminal = process.terminal.lock().clone();
     let Some(tty) = terminal else { return };
-    let (_, session) = standing(process);
-    if session == process.pid && matches!(tty.far, Far::Console) {
-        tty.hang_up();
-    } else if session == process.pid {
-        let owner = core::mem::replace(&mut *tty.owner.lock(), Owner::NOBODY);
+    if let Some(owner) = tty.release_from(process) {
+        hang_up_group(owner.foreground);
         if owner.foreground != Pid(0) {
-            send_group(owner.foreground, &SigInfo::kernel(SIGHUP));
             send_group(owner.foreground, &SigInfo::kernel(SIGCONT));
         }
-        clear_session(session);
+        clear_session(owner.session);
     }
     leave(process);
 }
 
-/// A process ends: if it leads a session with a terminal, that hangs up. Context: a task, no lock held.
+/// A process ends: if it leads a session with a terminal, the session loses it, and a real terminal hangs up. Context: a
+/// task, no lock held.
 pub fn on_process_exit(process: &Process) {
     let terminal = process.terminal.lock().clone();
     let Some(tty) = terminal else { return };
-    let (_, session) = standing(process);
-    if session == process.pid && tty.owner.lock().session == session {
+    if is_leader(process) && matches!(tty.far, Far::Console) {
         tty.hang_up();
+    } else if let Some(owner) = tty.release_from(process) {
+        hang_up_group(owner.foreground);
+        clear_session(owner.session);
     }
     leave(process);
+}
+
+fn hang_up_group(group: Pid) {
+    if group != Pid(0) {
+        send_group(group, &SigInfo::kernel(SIGHUP));
+    }
+}
+
+impl Tty {
+    /// Belongs to nobody any more, if it belonged to the session that `process` leads; returns to whom it did.
+    fn release_from(&self, process: &Process) -> Option<Owner> {
+        let (_, session) = standing(process);
+        let mut owner = self.owner.lock();
+        let leads = session == process.pid && owner.session == session;
+        leads.then(|| core::mem::replace(&mut *owner, Owner::NOBODY))
+    }
 }

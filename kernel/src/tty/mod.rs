@@ -25,24 +25,26 @@ pub use terminal::Tty;
 use alloc::sync::Arc;
 
 use crate::errno::{Errno, KResult};
-use crate::fs::device::{DeviceNumber, FileOps};
-use crate::process::{Pid, Process, Task};
+use crate::fs::device::{CharDevice, DeviceNumber, FileOps, register_char};
+use crate::process::{Pid, Process, current};
 
 /// Makes the terminals' devices known and lets console input in. At boot, once tasks can be made.
 pub fn init() {
+    register_char(5, 0..1, Arc::new(Controlling));
     pty::register();
     if let Err(error) = console::init() {
         log::error!("the console takes no input: {error}");
     }
 }
 
-/// Opens the controlling terminal of `task`'s process (`/dev/tty`).
-///
-/// # Errors
-/// ENXIO if there is none.
-pub fn controlling(task: &Task) -> KResult<Arc<dyn FileOps>> {
-    let tty = task.process.terminal.lock().clone().ok_or(Errno::ENXIO)?;
-    Ok(Arc::new(slave::SlaveFile::open(&tty, false)?))
+/// `/dev/tty`: the controlling terminal of whoever opens it.
+struct Controlling;
+
+impl CharDevice for Controlling {
+    fn open(&self, _number: DeviceNumber, _flags: u32) -> KResult<Arc<dyn FileOps>> {
+        let tty = current().process.terminal.lock().clone().ok_or(Errno::ENXIO)?;
+        Ok(Arc::new(slave::SlaveFile::open(&tty, false)?))
+    }
 }
 
 /// What `/proc/PID/stat` tells of a process's controlling terminal: its device, and its foreground group.

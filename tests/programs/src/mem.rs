@@ -89,6 +89,6 @@ pub fn stack(len: usize) -> usize {
 /// Calls the machine code at `addr` as `extern "C" fn() -> usize`.
 pub fn run_code(addr: usize) -> usize {
     // SAFETY: as for `poke`; a wrong address raises the signal that the case is about.
-    let code: extern "C" fn() -> usize = unsafe { std::mem::transmute(addr) };
+    let code: extern "C" fn() -> usize = unsafe { std::mem::transmute(std::hint::black_box(addr)) };
     code()
 }

@@ -34,7 +34,7 @@ pub enum Program {
     Rust(String),
     /// A source file of `tests/programs/c`, and its library
     C(String, Libc),
-    /// A source file of `tests/programs/asm`, which brings its own entry
+    /// A source file of `tests/programs/nostdlib`, which brings its own entry
     Assembly(String),
 }
 
@@ -43,7 +43,7 @@ impl Program {
     pub fn name(&self) -> String {
         match self {
             Self::Rust(name) => name.clone(),
-            Self::Assembly(source) => stem(source).to_owned(),
+            Self::Assembly(source) => format!("{}-nostdlib", stem(source)),
             Self::C(source, libc) => {
                 let suffix = match libc {
                     Libc::Glibc => "-glibc",
@@ -119,12 +119,12 @@ pub fn build(workspace: &Workspace, programs: &BTreeSet<Program>) -> Result<()> 
     for program in programs {
         let (directory, source, compiler, flags): (_, _, _, &[&str]) = match program {
             Program::Rust(_) => continue,
-            Program::C(source, Libc::Glibc) => ("c", source, "gcc", &["-O2", "-static", "-pthread"]),
+            Program::C(source, Libc::Glibc) => ("c", source, "gcc", &["-O2", "-static", "-pthread", "-lm"]),
             Program::C(source, Libc::GlibcPie) => {
-                ("c", source, "gcc", &["-O2", "-static-pie", "-fPIE", "-pthread"])
+                ("c", source, "gcc", &["-O2", "-static-pie", "-fPIE", "-pthread", "-lm"])
             }
             Program::C(source, Libc::Musl) => ("c", source, "musl-gcc", &["-O2", "-static", "-pthread"]),
-            Program::Assembly(source) => ("asm", source, "gcc", &["-static", "-nostdlib", "-nostartfiles"]),
+            Program::Assembly(source) => ("nostdlib", source, "gcc", &["-static", "-nostdlib"]),
         };
         let source = workspace.root.join("tests/programs").join(directory).join(source);
         compile(&source, compiler, flags, &program.path(workspace))?;
@@ -162,10 +162,11 @@ fn compile(source: &Path, compiler: &str, flags: &[&str], output: &Path) -> Resu
     say!("compiling {} for {}", source.display(), output.display());
     let partial = output.with_extension("partial");
     let status = Command::new(compiler)
+        // A library comes after what uses it.
+        .arg(source)
         .args(flags)
         .arg("-o")
         .arg(&partial)
-        .arg(source)
         .stdin(Stdio::null())
         .stdout(std::io::stderr())
         .status()

@@ -9,6 +9,7 @@ use crate::fs::inode::{Access, Inode, InodeKind, mode, now};
 use crate::fs::mapping;
 use crate::fs::path::Path;
 use crate::fs::table::{Fd, open_file, usable_file};
+use crate::fs::text::Writing;
 use crate::mm::UserAddr;
 use crate::process::credentials::{Gid, Uid};
 use crate::process::{Credentials, Resource, current};
@@ -225,7 +226,7 @@ pub fn utimes(call: &mut Call<'_>) -> SysResult {
 
 pub fn futimesat(call: &mut Call<'_>) -> SysResult {
     let times = read_microseconds(call.user(2))?;
-    if call.user(1).is_null() {
+    if call.user(1).is_null() && call.int(0) != AT_FDCWD {
         let file = usable_file(Fd(call.int(0)))?;
         check_mount(&file)?;
         return set_times(file.inode(), times, &current().process.credentials());
@@ -274,6 +275,7 @@ pub fn truncate(call: &mut Call<'_>) -> SysResult {
     }
     inode.check(Access::WRITE, &caller.who)?;
     place.mount.check_writable()?;
+    let _writing = Writing::begin(inode)?;
     resize(inode, call.long(1), &caller.who)
 }
 

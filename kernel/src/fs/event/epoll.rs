@@ -114,7 +114,8 @@ impl CloseWatcher for Item {
     fn file_closed(&self, file: &OpenFile) {
         let removed = {
             let mut members = self.set.members.lock();
-            let still_member = members.get(self.slot).is_some_and(|item| core::ptr::eq(Arc::as_ptr(item), self));
+            let still_member =
+                members.get(self.slot).is_some_and(|item| core::ptr::eq(Arc::as_ptr(item), self));
             if still_member { members.remove(self.slot) } else { None }
         };
         if let Some(item) = removed {
@@ -336,7 +337,11 @@ impl Epoll {
     }
 
     /// Hands up to `room` events that are there to `put(index, event)`; returns how many.
-    pub(super) fn collect(&self, room: usize, put: impl FnMut(usize, &Event) -> KResult<()>) -> KResult<usize> {
+    pub(super) fn collect(
+        &self,
+        room: usize,
+        put: impl FnMut(usize, &Event) -> KResult<()>,
+    ) -> KResult<usize> {
         let set = &*self.set;
         let scan = set.scan.lock();
         let listed = set.ready.begin();

@@ -21,10 +21,8 @@ const DELETE: i32 = 2;
 const MODIFY: i32 = 3;
 
 /// What may be asked for beside [`EXCLUSIVE`].
-const WITH_EXCLUSIVE: u32 = PollEvents::IN.union(PollEvents::OUT).union(PollEvents::ALWAYS).bits()
-    | WAKE_UP
-    | EDGE
-    | EXCLUSIVE;
+const WITH_EXCLUSIVE: u32 =
+    PollEvents::IN.union(PollEvents::OUT).union(PollEvents::ALWAYS).bits() | WAKE_UP | EDGE | EXCLUSIVE;
 
 /// Most events one call may ask for.
 const MAX_EVENTS: i32 = i32::MAX / size_of::<Event>() as i32;

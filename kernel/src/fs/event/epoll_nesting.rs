@@ -30,7 +30,12 @@ pub fn check(outer: &Epoll, inner: &Epoll) -> KResult<MutexGuard<'static, ()>> {
 }
 
 /// Length of the longest chain from `set` down, itself included, none of whose sets is `forbidden`.
-fn depth_below(set: &Epoll, forbidden: &Set, limit: usize, known: &mut BTreeMap<usize, usize>) -> KResult<usize> {
+fn depth_below(
+    set: &Epoll,
+    forbidden: &Set,
+    limit: usize,
+    known: &mut BTreeMap<usize, usize>,
+) -> KResult<usize> {
     if core::ptr::eq(&raw const *set.set, forbidden) || limit == 0 {
         return Err(Errno::ELOOP);
     }

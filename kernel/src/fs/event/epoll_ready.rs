@@ -39,7 +39,11 @@ impl List {
             return false;
         }
         *word |= bit;
-        if first { self.order.push_front(slot) } else { self.order.push_back(slot) }
+        if first {
+            self.order.push_front(slot)
+        } else {
+            self.order.push_back(slot)
+        }
         true
     }
 }

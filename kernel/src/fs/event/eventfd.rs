@@ -71,8 +71,7 @@ impl FileOps for Counter {
             None => self.can_read.wait(|| self.take())?,
         };
         self.can_write.wake_all();
-        to.write(&value.to_ne_bytes())?;
-        Ok(8)
+        to.write_whole(&value.to_ne_bytes())
     }
 
     #[inline]

@@ -67,13 +67,16 @@ impl FileOps for SignalFile {
             return Err(Errno::EINVAL);
         }
         let mut next = Some(self.first(file)?);
+        let mut records = 0;
         while let Some(info) = next {
-            if to.write(&info.to_signalfd())? < RECORD {
-                break;
+            match to.write_whole(&info.to_signalfd()) {
+                Ok(_) => records += 1,
+                Err(error) if records == 0 => return Err(error),
+                Err(_) => break,
             }
             next = if to.remaining() >= RECORD { take_signal(self.wanted()) } else { None };
         }
-        Ok(to.moved())
+        Ok(records * RECORD)
     }
 
     fn poll(&self) -> PollEvents {

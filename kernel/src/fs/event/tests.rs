@@ -71,7 +71,11 @@ fn levels_edges_and_single_shots() {
         set.add(&edge, Fd(4), event(IN | EDGE, 2)).unwrap();
         set.add(&once, Fd(5), event(IN | ONE_SHOT, 3)).unwrap();
         assert_eq!(set.add(&level, Fd(3), event(IN, 1)), Err(Errno::EEXIST));
-        assert_eq!(set.add(&level, Fd(7), event(OUT, 9)), Ok(()), "by another descriptor it is another member");
+        assert_eq!(
+            set.add(&level, Fd(7), event(OUT, 9)),
+            Ok(()),
+            "by another descriptor it is another member"
+        );
         assert_eq!(ready(&set), [(9, OUT)]);
         assert_eq!(set.remove(&level, Fd(7)), Ok(()));
         assert_eq!(set.remove(&level, Fd(7)), Err(Errno::ENOENT));
@@ -212,46 +216,54 @@ fn pause() {
 
 #[test]
 fn waits_end_with_an_event_or_in_time() {
-    testing::run("fs::event::tests::waits_end_with_an_event_or_in_time", || Machine::new().cpus(2), || {
-        let (set, file) = (set_file(), counter());
-        set_of(&set).add(&file, Fd(3), event(IN, 1)).unwrap();
-        let deadline = time::now() + Nanoseconds::from_millis(20);
-        assert_eq!(set_of(&set).wait(UserAddr(u64::MAX), 1, Timeout::At(deadline)), Ok(0));
-        assert!(time::now() >= deadline);
-        assert_eq!(set_of(&set).wait(UserAddr(u64::MAX), 1, Timeout::AtOnce), Ok(0));
-        *SET.lock() = Some(set.clone());
-        testing::spawn(waiter);
-        testing::spawn(waiter);
-        pause();
-        assert_eq!(WOKEN.load(Ordering::Acquire), 0);
-        add(&file, 1);
-        pause();
-        // What stays ready is handed from one to the next.
-        assert_eq!(WOKEN.load(Ordering::Acquire), 2);
-        SET.lock().take();
-    });
+    testing::run(
+        "fs::event::tests::waits_end_with_an_event_or_in_time",
+        || Machine::new().cpus(2),
+        || {
+            let (set, file) = (set_file(), counter());
+            set_of(&set).add(&file, Fd(3), event(IN, 1)).unwrap();
+            let deadline = time::now() + Nanoseconds::from_millis(20);
+            assert_eq!(set_of(&set).wait(UserAddr(u64::MAX), 1, Timeout::At(deadline)), Ok(0));
+            assert!(time::now() >= deadline);
+            assert_eq!(set_of(&set).wait(UserAddr(u64::MAX), 1, Timeout::AtOnce), Ok(0));
+            *SET.lock() = Some(set.clone());
+            testing::spawn(waiter);
+            testing::spawn(waiter);
+            pause();
+            assert_eq!(WOKEN.load(Ordering::Acquire), 0);
+            add(&file, 1);
+            pause();
+            // What stays ready is handed from one to the next.
+            assert_eq!(WOKEN.load(Ordering::Acquire), 2);
+            SET.lock().take();
+        },
+    );
 }
 
 #[test]
 fn a_counter_wakes_those_who_wait_for_it() {
-    testing::run("fs::event::tests::a_counter_wakes_those_who_wait_for_it", || Machine::new().cpus(2), || {
-        let file = counter();
-        *FILE.lock() = Some(file.clone());
-        testing::spawn(|| {
-            let file = FILE.lock().take().unwrap();
-            assert_eq!(take(&file), Ok(41));
-            WOKEN.store(1, Ordering::Release);
-            assert_eq!(take(&file), Ok(u64::MAX - 1));
-            WOKEN.store(2, Ordering::Release);
-        });
-        pause();
-        add(&file, 41);
-        pause();
-        assert_eq!(WOKEN.load(Ordering::Acquire), 1);
-        add(&file, u64::MAX - 1);
-        // Waits until the count is low enough.
-        add(&file, 5);
-        assert_eq!(WOKEN.load(Ordering::Acquire), 2);
-        assert_eq!(take(&file), Ok(5));
-    });
+    testing::run(
+        "fs::event::tests::a_counter_wakes_those_who_wait_for_it",
+        || Machine::new().cpus(2),
+        || {
+            let file = counter();
+            *FILE.lock() = Some(file.clone());
+            testing::spawn(|| {
+                let file = FILE.lock().take().unwrap();
+                assert_eq!(take(&file), Ok(41));
+                WOKEN.store(1, Ordering::Release);
+                assert_eq!(take(&file), Ok(u64::MAX - 1));
+                WOKEN.store(2, Ordering::Release);
+            });
+            pause();
+            add(&file, 41);
+            pause();
+            assert_eq!(WOKEN.load(Ordering::Acquire), 1);
+            add(&file, u64::MAX - 1);
+            // Waits until the count is low enough.
+            add(&file, 5);
+            assert_eq!(WOKEN.load(Ordering::Acquire), 2);
+            assert_eq!(take(&file), Ok(5));
+        },
+    );
 }

@@ -2,11 +2,15 @@
 //! answer is what programs are to see.
 
 use alloc::vec::Vec;
-use core::arch::x86_64::{__cpuid, __cpuid_count};
+use core::arch::x86_64::{__cpuid, __cpuid_count, _rdtsc};
+
+use platform::Nanoseconds;
 
 use super::text::{Text, put};
 use crate::errno::KResult;
+use crate::hook::clock;
 use crate::percpu;
+use crate::sync::Once;
 
 /// Names of feature bits that programs look for: leaf, subleaf, register (0 is EAX), bit, name as Linux spells it.
 const FEATURES: &[(u32, u32, usize, u32, &str)] = &[
@@ -75,6 +79,32 @@ fn string(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).take_while(|&byte| byte != 0).collect()
 }
 
+/// The time-stamp counter and the time when this was first asked for.
+static START: Once<(u64, Nanoseconds)> = Once::new();
+
+fn counter_and_time() -> (u64, Nanoseconds) {
+    // SAFETY: unprivileged, and every x86-64 has it.
+    (unsafe { _rdtsc() }, clock::now())
+}
+
+/// Notes a moment for the counter's rate to be measured from.
+pub fn begin() {
+    START.call_once(counter_and_time);
+}
+
+/// The processor's base frequency; where it does not tell, the rate of its time-stamp counter since [`begin`].
+fn kilohertz() -> u64 {
+    if let Some([base, ..]) = leaf(0x16, 0)
+        && base != 0
+    {
+        return u64::from(base & 0xffff) * 1000;
+    }
+    let (first, since) = *START.call_once(counter_and_time);
+    let (counter, now) = counter_and_time();
+    let cycles = u128::from(counter.wrapping_sub(first)) * 1_000_000;
+    cycles.checked_div(u128::from(now.0.saturating_sub(since.0))).unwrap_or(0) as u64
+}
+
 /// The whole file.
 pub fn describe() -> KResult<Vec<u8>> {
     let [_, b, c, d] = leaf(0, 0).unwrap_or_default();
@@ -90,7 +120,7 @@ pub fn describe() -> KResult<Vec<u8>> {
     let brand: Vec<u32> =
         (0x8000_0002..=0x8000_0004).filter_map(|number| leaf(number, 0)).flatten().collect();
     let brand = string(&brand);
-    let megahertz = leaf(0x16, 0).map_or(0, |[base, ..]| base & 0xffff);
+    let kilohertz = kilohertz();
     let [sizes, ..] = leaf(0x8000_0008, 0).unwrap_or([0x3024, 0, 0, 0]);
     let mut text = Text::new();
     let online = percpu::online();
@@ -100,9 +130,7 @@ pub fn describe() -> KResult<Vec<u8>> {
         put!(text, "cpu family\t: {family}\nmodel\t\t: {model}\n");
         put!(text, "model name\t: {}\n", brand.trim_ascii().escape_ascii());
         put!(text, "stepping\t: {}\n", signature & 15);
-        if megahertz != 0 {
-            put!(text, "cpu MHz\t\t: {megahertz}.000\n");
-        }
+        put!(text, "cpu MHz\t\t: {}.{:03}\n", kilohertz / 1000, kilohertz % 1000);
         put!(
             text,
             "physical id\t: 0\nsiblings\t: {}\ncore id\t\t: {}\ncpu cores\t: {}\n",

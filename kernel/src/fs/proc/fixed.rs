@@ -15,11 +15,18 @@ use crate::process::credentials::{Gid, Uid};
 pub trait About: Clone + Send + Sync + 'static {
     /// Who owns its files.
     fn owner(&self) -> (Uid, Gid);
+
+    /// Whether that still exists; if not, nothing is in the directory.
+    fn exists(&self) -> bool;
 }
 
 impl About for () {
     fn owner(&self) -> (Uid, Gid) {
         (Uid(0), Gid(0))
+    }
+
+    fn exists(&self) -> bool {
+        true
     }
 }
 
@@ -73,6 +80,9 @@ impl<S: About> Fixed<S> {
 
     /// The file called `name`.
     pub fn find(&self, name: &[u8]) -> Option<Arc<Inode>> {
+        if !self.about.exists() {
+            return None;
+        }
         let index = self.items.iter().position(|item| item.name.as_bytes() == name)?;
         let number = self.base + index as u64;
         Some(make(&self.items[index], &self.about, number))
@@ -97,6 +107,9 @@ impl<S: About> DynamicDirectory for Fixed<S> {
     }
 
     fn list(&self, from: u64, emit: &mut dyn FnMut(&Listed<'_>) -> bool) -> KResult<()> {
+        if !self.about.exists() {
+            return Err(Errno::ENOENT);
+        }
         self.list_items((from - 2) as usize, 2, emit);
         Ok(())
     }

@@ -43,6 +43,7 @@ fn superblock() -> &'static Arc<Superblock> {
 pub fn new_mount(source: &[u8], flags: MountFlags) -> Arc<Mount> {
     static TOP: Once<Arc<Dentry>> = Once::new();
     let top = TOP.call_once(|| {
+        cpu_info::begin();
         let kind = InodeKind::DynamicDirectory(Box::new(Top));
         Dentry::nameless(inode(1, kind, mode::DIRECTORY | 0o555, (Uid(0), Gid(0))))
     });

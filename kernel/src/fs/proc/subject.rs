@@ -11,7 +11,7 @@ use crate::errno::{Errno, KResult};
 use crate::fs::inode::{Inode, InodeKind, mode};
 use crate::fs::path::Path;
 use crate::process::credentials::{Gid, Uid};
-use crate::process::{Pid, Process, Task, current};
+use crate::process::{Pid, Process, Task, current, tree};
 
 /// A process, or one of its threads. Does not keep it.
 #[derive(Clone)]
@@ -48,7 +48,12 @@ impl Subject {
     /// # Errors
     /// ESRCH if it is gone.
     pub fn process(&self) -> KResult<Arc<Process>> {
-        self.process.upgrade().ok_or(Errno::ESRCH)
+        let process = self.process.upgrade().ok_or(Errno::ESRCH)?;
+        // One that has been waited for may still be held by whoever saw its end.
+        match tree::find(process.pid) {
+            Some(known) if Arc::ptr_eq(&known, &process) => Ok(process),
+            _ => Err(Errno::ESRCH),
+        }
     }
 
     /// The thread; for a process, its first one, or any that still lives.
@@ -57,7 +62,14 @@ impl Subject {
     /// ESRCH if it is gone.
     pub fn task(&self) -> KResult<Arc<Task>> {
         match &self.task {
-            Some(task) => task.upgrade().ok_or(Errno::ESRCH),
+            Some(task) => {
+                let task = task.upgrade().ok_or(Errno::ESRCH)?;
+                // An ended one is held until its CPU has left its stack.
+                match tree::find_task(task.tid()) {
+                    Some(known) if Arc::ptr_eq(&known, &task) => Ok(task),
+                    _ => Err(Errno::ESRCH),
+                }
+            }
             None => self.process()?.any_thread().ok_or(Errno::ESRCH),
         }
     }
@@ -108,6 +120,10 @@ impl About for Subject {
             let who = process.credentials();
             (who.euid, who.egid)
         })
+    }
+
+    fn exists(&self) -> bool {
+        if self.is_thread() { self.task().is_ok() } else { self.process().is_ok() }
     }
 }
 

@@ -76,7 +76,9 @@ impl Behind for Backing {
         match self {
             Self::Anonymous => Self::Anonymous,
             Self::File { file, offset } => Self::File { file: file.clone(), offset: offset + bytes },
-            Self::Special { first, name } => Self::Special { first: *first + bytes / platform::PAGE_SIZE, name },
+            Self::Special { first, name } => {
+                Self::Special { first: *first + bytes / platform::PAGE_SIZE, name }
+            }
         }
     }
 }

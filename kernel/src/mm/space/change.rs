@@ -8,6 +8,7 @@ use super::{AddressSpace, Backing, Layout};
 use crate::errno::{Errno, KResult};
 use crate::hook::paging;
 use crate::mm::UserAddr;
+use crate::mm::frames;
 use crate::mm::user::user_top;
 use crate::mm::vma::{UserRange, Vma, VmaError, VmaFlags};
 
@@ -134,10 +135,12 @@ impl AddressSpace {
         let (old_end, new_end) = (old.page_up(), to.page_up());
         let moved = if new_end > old_end {
             UserRange::new(old_end.0, new_end.0).is_some_and(|range| {
-                layout.is_free(range) && self.map_in(&mut layout, heap_request(range)).is_ok()
+                let possible = layout.is_free(range) && !frames::can_never_hold(range.size());
+                possible && self.map_in(&mut layout, heap_request(range)).is_ok()
             })
         } else if new_end < old_end {
-            UserRange::new(new_end.0, old_end.0).is_some_and(|range| self.unmap_in(&mut layout, range).is_ok())
+            UserRange::new(new_end.0, old_end.0)
+                .is_some_and(|range| self.unmap_in(&mut layout, range).is_ok())
         } else {
             true
         };

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use platform::{FrameBatch, ForkMode, PageRange};
+use platform::{ForkMode, FrameBatch, PageRange};
 
 use super::{AddressSpace, Backing, get_mapped};
 use crate::errno::{Errno, KResult};
@@ -34,7 +34,8 @@ impl AddressSpace {
             }
             // Pages of shared mappings and untouched files are found again by faults.
             let has_own_pages = !vma.flags.contains(VmaFlags::SHARED)
-                && (matches!(vma.backing, Backing::Anonymous) || vma.flags.contains(VmaFlags::MAY_HAVE_COPIES));
+                && (matches!(vma.backing, Backing::Anonymous)
+                    || vma.flags.contains(VmaFlags::MAY_HAVE_COPIES));
             if !has_own_pages || vma.flags.contains(VmaFlags::WIPED_ON_FORK) {
                 continue;
             }
@@ -46,7 +47,8 @@ impl AddressSpace {
                 }
                 Ok(false) => {}
                 Err(error) => {
-                    shared_any = Some(shared_any.map_or(pages, |range| PageRange::new(range.start, pages.end)));
+                    shared_any =
+                        Some(shared_any.map_or(pages, |range| PageRange::new(range.start, pages.end)));
                     result = Err(error);
                     break;
                 }

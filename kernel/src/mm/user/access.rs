@@ -30,6 +30,16 @@ pub fn copy_out(to: VirtAddr, from: &[u8]) -> usize {
     left
 }
 
+/// Reads an aligned word of the user half in one piece; none after a fault.
+#[inline]
+pub fn load_word(at: VirtAddr) -> Option<u32> {
+    cpu::user_access_begin();
+    // SAFETY: the address lies in the user half; a fault there ends the routine with an error.
+    let result = unsafe { load_user_word(at.as_ptr()) };
+    cpu::user_access_end();
+    (result >> 32 == 0).then_some(result as u32)
+}
+
 /// Sets an aligned word of the user half to `new` if it is `old`; returns what it was, or none after a fault.
 pub fn compare_exchange(at: VirtAddr, old: u32, new: u32) -> Option<u32> {
     cpu::user_access_begin();
@@ -96,6 +106,21 @@ unsafe extern "C" fn copy_user(to: *mut u8, from: *const u8, length: usize) -> u
     )
 }
 
+/// Returns the word, or a value with bit 32 set after a fault.
+#[unsafe(naked)]
+unsafe extern "C" fn load_user_word(at: *const u32) -> u64 {
+    naked_asm!(
+        ".globl user_load_word",
+        "user_load_word:",
+        "mov eax, [rdi]",
+        "ret",
+        ".globl user_load_word_fixup",
+        "user_load_word_fixup:",
+        "mov rax, -1",
+        "ret",
+    )
+}
+
 /// Returns the old value, or a value with bit 32 set after a fault.
 #[unsafe(naked)]
 unsafe extern "C" fn compare_exchange_user(at: *mut u32, old: u32, new: u32) -> u64 {
@@ -126,6 +151,8 @@ unsafe extern "C" {
     safe static user_copy_tail_fixup: u8;
     safe static user_copy_block: u8;
     safe static user_copy_block_fixup: u8;
+    safe static user_load_word: u8;
+    safe static user_load_word_fixup: u8;
     safe static user_compare_exchange: u8;
     safe static user_compare_exchange_fixup: u8;
 }
@@ -143,6 +170,7 @@ pub fn fixup(rip: VirtAddr) -> Option<VirtAddr> {
         (&user_copy_words_store, &user_copy_words_fixup),
         (&user_copy_tail, &user_copy_tail_fixup),
         (&user_copy_tail_store, &user_copy_tail_fixup),
+        (&user_load_word, &user_load_word_fixup),
         (&user_compare_exchange, &user_compare_exchange_fixup),
     ];
     table.into_iter().find(|(at, _)| address(at) == rip).map(|(_, fixup)| address(fixup))

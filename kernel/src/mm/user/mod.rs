@@ -1,6 +1,6 @@
 //! Access to user memory.
 //!
-//! Every access goes through one of two small assembly routines at known addresses ([`access`]). A fault inside them is
+//! Every access goes through one of a few small assembly routines at known addresses ([`access`]). A fault inside them is
 //! resolved as the user's own would be, or ends the routine early; the caller sees how far it came.
 
 #[cfg_attr(not(target_os = "none"), path = "simulated.rs")]
@@ -163,7 +163,8 @@ impl UserAddr {
         if !self.0.is_multiple_of(4) {
             return Err(Errno::EINVAL);
         }
-        self.read::<u32>()
+        let at = self.checked(4)?;
+        access::load_word(at).ok_or(Errno::EFAULT)
     }
 
     /// Sets an aligned 32-bit word to `new` if it is `old`, in one step; returns what it was.

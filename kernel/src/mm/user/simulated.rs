@@ -12,7 +12,12 @@ fn part(at: VirtAddr, length: usize) -> usize {
 }
 
 /// Walks the pages of a range; returns how many bytes were left when a fault ended it.
-fn each_part(at: VirtAddr, length: usize, write: bool, mut work: impl FnMut(usize, VirtAddr, usize)) -> usize {
+fn each_part(
+    at: VirtAddr,
+    length: usize,
+    write: bool,
+    mut work: impl FnMut(usize, VirtAddr, usize),
+) -> usize {
     let mut done = 0;
     while done < length {
         let here = at + done as u64;
@@ -46,13 +51,24 @@ pub fn copy_out(to: VirtAddr, from: &[u8]) -> usize {
     })
 }
 
+/// See the image's own `load_word`.
+pub fn load_word(at: VirtAddr) -> Option<u32> {
+    let mut found = 0;
+    let left = each_part(at, 4, false, |_, memory, _| {
+        // SAFETY: the simulator gave memory for the aligned word.
+        found = unsafe { AtomicU32::from_ptr(memory.as_mut_ptr()) }.load(Ordering::SeqCst);
+    });
+    (left == 0).then_some(found)
+}
+
 /// See the image's own `compare_exchange`.
 pub fn compare_exchange(at: VirtAddr, old: u32, new: u32) -> Option<u32> {
     let mut found = old;
     let left = each_part(at, 4, true, |_, memory, _| {
         // SAFETY: the simulator gave memory for the aligned word.
         let word = unsafe { AtomicU32::from_ptr(memory.as_mut_ptr()) };
-        found = word.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).unwrap_or_else(|other| other);
+        found =
+            word.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).unwrap_or_else(|other| other);
     });
     (left == 0).then_some(found)
 }

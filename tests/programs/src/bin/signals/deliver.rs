@@ -116,7 +116,9 @@ fn kill_own_group() {
 
 fn kill_everybody_spares_sender() {
     // Signal 0 to all: success if there is anybody but process 1 and the caller.
+    let other = child(pause_forever);
     eq!(kill(-1, 0), Ok(0));
+    finish(other);
 }
 
 fn tgkill_reaches_that_thread() {
