@@ -3,6 +3,8 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use platform::PAGE_SIZE;
+
 use super::fixed::{Fixed, Item, What};
 use super::load::{self, TICK};
 use super::mounts;
