@@ -133,4 +133,5 @@ fn unpack_initramfs(info: &BootInfo) {
     if let Err(error) = result {
         end::unusable(&error);
     }
+    fs::tree::limit_root();
 }

@@ -10,8 +10,8 @@ use super::device::{Seek, char_driver};
 use super::dynamic_file::DynamicReader;
 use super::file::{FileKind, OpenFile, Place};
 use super::flags::{
-    NOT_KEPT, O_ACCMODE, O_CREAT, O_DIRECTORY, O_EXCL, O_NOATIME, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_RDONLY,
-    O_RDWR, O_TMPFILE, O_TRUNC, O_WRONLY,
+    NOT_KEPT, O_ACCMODE, O_CREAT, O_DIRECTORY, O_EXCL, O_LARGEFILE, O_NOATIME, O_NOFOLLOW, O_NONBLOCK,
+    O_PATH, O_RDONLY, O_RDWR, O_TMPFILE, O_TRUNC, O_WRONLY,
 };
 use super::inode::{Access, Inode, InodeKind, NewInode, mode};
 use super::mapping;
@@ -270,5 +270,5 @@ pub fn read_file(path: &[u8], limit: usize) -> KResult<Vec<u8>> {
 /// ENAMETOOLONG.
 pub fn memory_file(name: &[u8], seals: u32, permissions: u32) -> KResult<Arc<OpenFile>> {
     let place = anonymous::memory_file(name, seals, permissions)?;
-    Ok(OpenFile::new(Place::Named(place), FileKind::Regular, O_RDWR))
+    Ok(OpenFile::new(Place::Named(place), FileKind::Regular, O_RDWR | O_LARGEFILE))
 }

@@ -9,7 +9,7 @@ use super::page_tree::PageTree;
 use super::superblock::Superblock;
 use super::text::TextUse;
 use crate::errno::{Errno, KResult};
-use crate::mm::{Page, frames};
+use crate::mm::Page;
 use crate::sync::{Mutex, SpinLock};
 
 /// Files are not larger than this (Linux's `MAX_LFS_FILESIZE`).
@@ -200,11 +200,10 @@ impl Regular {
             return page.with_bytes_mut(in_page, part, |bytes| from.read(bytes));
         }
         // A page that is written whole need not be cleared before; nobody else sees it yet.
-        let page = if part == PAGE {
-            Page::from_held(frames::allocate_user().ok_or(Errno::ENOMEM)?)
-        } else {
-            Page::zeroed()?
-        };
+        let page = Page::for_file()?;
+        if part != PAGE {
+            page.clear_from(0);
+        }
         let moved = page.with_bytes_mut(in_page, part, |bytes| from.read(bytes))?;
         if part == PAGE && moved < PAGE {
             page.clear_from(moved);
@@ -322,7 +321,9 @@ impl Regular {
         }
         for index in offset / PAGE_SIZE..end.div_ceil(PAGE_SIZE) {
             if self.present_page(index).is_none() {
-                self.insert(superblock, index, Page::zeroed()?)?;
+                let page = Page::for_file()?;
+                page.clear_from(0);
+                self.insert(superblock, index, page)?;
             }
         }
         if !keep_size && end > self.size() {

@@ -14,6 +14,7 @@ use super::path::Path;
 use super::superblock::{FsKind, Superblock, UNLIMITED};
 use super::{memory_device, proc};
 use crate::errno::{Errno, KResult};
+use crate::mm::frames;
 use crate::process::Credentials;
 use crate::process::credentials::{Gid, Uid};
 use crate::sync::Once;
@@ -87,6 +88,13 @@ pub fn init() {
     if let Err(error) = build() {
         panic!("the first file systems cannot be made: {error}");
     }
+}
+
+/// From now on the first file system may take half of the memory that is free, beyond what is in it: it has been filled.
+pub fn limit_root() {
+    let superblock = &root().mount.superblock;
+    let half = frames::totals().1 / 2;
+    superblock.set_limits(Some(superblock.page_usage().0 + half), Some(superblock.inode_usage().0 + half));
 }
 
 fn build() -> KResult<()> {

@@ -7,7 +7,7 @@ use platform::{Access, PAGE_SIZE, PhysFrame, Protection, VirtAddr};
 use super::space::{Backing, MapIntent, MappedFile, page_of, put_mapped};
 use super::user::user_top;
 use super::vma::{Vma, VmaFlags};
-use super::{AddressSpace, frames};
+use super::{AddressSpace, frames, shortage};
 use crate::errno::Errno;
 use crate::hook::paging;
 use crate::process::{Resource, current};
@@ -21,7 +21,7 @@ pub enum FaultError {
     Protection,
     /// The file behind it ends before that.
     BusError,
-    /// Memory has run out.
+    /// Memory has run out, and the program is being killed.
     OutOfMemory,
 }
 
@@ -36,7 +36,12 @@ pub fn user(address: VirtAddr, access: Access) -> Result<(), FaultError> {
         return Err(FaultError::NotMapped);
     }
     task.minor_faults.fetch_add(1, Ordering::Relaxed);
-    space.fault(address, access)
+    loop {
+        match space.fault(address, access) {
+            Err(FaultError::OutOfMemory) if shortage::relieve() => {}
+            result => return result,
+        }
+    }
 }
 
 impl AddressSpace {

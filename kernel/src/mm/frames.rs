@@ -1,5 +1,7 @@
 //! The machine's frames: one allocator for all, with a few frames kept close to each CPU.
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use platform::{BootInfo, MemoryKind, PAGE_SIZE, PhysFrame};
 use spin::Once;
 
@@ -30,6 +32,17 @@ static BUDDY: IrqLock<Option<Buddy<'static>>> = IrqLock::new(None);
 static TABLE: Once<FrameTable<'static>> = Once::new();
 static ZERO: Once<PhysFrame> = Once::new();
 static RESERVE: Once<u64> = Once::new();
+/// The allocator was seen to be down to the reserve. It may have recovered since.
+static SHORT: AtomicBool = AtomicBool::new(false);
+/// The allocator was seen to be down to [`LOW`] times the reserve. It may have recovered since.
+static SEEN_LOW: AtomicBool = AtomicBool::new(false);
+/// Files are not written any more when this many times the reserve is left, so that programs can still run.
+const LOW: u64 = 3;
+
+/// The least and the most that the kernel keeps for itself.
+const RESERVE_LIMITS: (u64, u64) = (64, 1024);
+/// The largest block that may come from the reserve: the kernel's small objects lie in such.
+const LARGEST_FROM_RESERVE: u64 = 8;
 
 /// Why frames cannot be managed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,7 +76,7 @@ pub fn init(info: &BootInfo) -> Result<(), InitError> {
         let last = if region.range == home.range { table_at } else { region.range.end };
         buddy.add_range(region.range.start.frame(), last.frame()).map_err(|_| InitError::BadMemoryMap)?;
     }
-    RESERVE.call_once(|| (buddy.counts().total / 128).clamp(32, 1024));
+    RESERVE.call_once(|| (buddy.counts().total / 128).clamp(RESERVE_LIMITS.0, RESERVE_LIMITS.1));
     *BUDDY.lock() = Some(buddy);
     let zero = allocate().ok_or(InitError::TooLittleMemory)?;
     clear(zero);
@@ -104,12 +117,48 @@ pub fn allocate() -> Option<PhysFrame> {
     if let Some(frame) = near.0.pop(table()) {
         return Some(frame);
     }
-    with_buddy(|buddy| near.0.refill(buddy));
+    refill(&mut near);
     if let Some(frame) = near.0.pop(table()) {
         return Some(frame);
     }
     drop(near);
     allocate_last()
+}
+
+fn reserve() -> u64 {
+    RESERVE.get().copied().unwrap_or(0)
+}
+
+fn refill(near: &mut CpuFrames) {
+    with_buddy(|buddy| {
+        near.0.refill(buddy);
+        let free = buddy.counts().free;
+        if free <= LOW * reserve() {
+            SEEN_LOW.store(true, Ordering::Relaxed);
+            SHORT.store(free <= reserve(), Ordering::Relaxed);
+        }
+    });
+}
+
+/// Whether memory may be short: to be asked often. [`is_short`] knows.
+#[inline]
+pub fn may_be_short() -> bool {
+    SHORT.load(Ordering::Relaxed)
+}
+
+/// Whether no more than the kernel's reserve is left.
+#[inline]
+pub fn is_short() -> bool {
+    may_be_short() && !has_recovered()
+}
+
+#[cold]
+fn has_recovered() -> bool {
+    let recovered = totals().1 > reserve();
+    if recovered {
+        SHORT.store(false, Ordering::Relaxed);
+    }
+    recovered
 }
 
 #[cold]
@@ -123,21 +172,38 @@ fn allocate_last() -> Option<PhysFrame> {
     None
 }
 
-/// A frame with one holder and undefined content for user memory; none if only the kernel's reserve is left.
+/// A frame with one holder and undefined content for what programs ask for; none if only the kernel's reserve is left.
 #[inline]
 pub fn allocate_user() -> Option<PhysFrame> {
-    let mut near = this_cpu().frames.lock();
-    if let Some(frame) = near.0.pop(table()) {
-        return Some(frame);
-    }
-    let reserve = *RESERVE.get()?;
-    let enough = with_buddy(|buddy| buddy.counts().free > reserve && near.0.refill(buddy) > 0);
-    if enough { near.0.pop(table()) } else { None }
+    if is_short() { None } else { allocate() }
 }
 
-/// 2^order frames that lie behind one another, at a multiple of their size, with one holder.
+/// A frame with one holder and undefined content for what is written to a file; none while programs need the little that is
+/// left.
+#[inline]
+pub fn allocate_for_file() -> Option<PhysFrame> {
+    if SEEN_LOW.load(Ordering::Relaxed) && is_low() { None } else { allocate_user() }
+}
+
+#[cold]
+fn is_low() -> bool {
+    let low = totals().1 <= LOW * reserve();
+    if !low {
+        SEEN_LOW.store(false, Ordering::Relaxed);
+    }
+    low
+}
+
+/// 2^order frames that lie behind one another, at a multiple of their size, with one holder. Large blocks do not come
+/// from the reserve.
 pub fn allocate_block(order: Order) -> Option<PhysFrame> {
-    with_buddy(|buddy| buddy.alloc(order))
+    with_buddy(|buddy| {
+        let free = buddy.counts().free;
+        if order.frames() > LARGEST_FROM_RESERVE && free < reserve() + order.frames() {
+            return None;
+        }
+        buddy.alloc(order)
+    })
 }
 
 /// Gives back a block of [`allocate_block`].
@@ -199,9 +265,9 @@ pub fn zero_frame() -> PhysFrame {
     }
 }
 
-/// A frame for a translation table.
+/// A frame for a translation table, which programs can ask for as they can for pages.
 pub fn allocate_table() -> Option<PhysFrame> {
-    allocate()
+    allocate_user()
 }
 
 /// Gives back a frame of [`allocate_table`].

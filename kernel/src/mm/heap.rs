@@ -43,6 +43,11 @@ impl KernelHeap {
         Self(IrqLock::new(Heap::new(Frames)))
     }
 
+    /// Gives back the slabs that are empty.
+    pub fn shrink(&self) {
+        self.0.lock().shrink();
+    }
+
     /// How it is used.
     pub fn statistics(&self) -> HeapStatistics {
         self.0.lock().statistics()
@@ -59,7 +64,12 @@ impl Default for KernelHeap {
 unsafe impl GlobalAlloc for KernelHeap {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        self.0.lock().alloc(layout).map_or(ptr::null_mut(), NonNull::as_ptr)
+        let mut heap = self.0.lock();
+        if let Some(memory) = heap.alloc(layout) {
+            return memory.as_ptr();
+        }
+        heap.shrink();
+        heap.alloc(layout).map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 
     #[inline]

@@ -8,6 +8,7 @@ pub mod frame_cache;
 pub mod frame_table;
 pub mod frames;
 pub mod heap;
+pub mod shortage;
 pub mod slab;
 pub mod space;
 pub mod user;

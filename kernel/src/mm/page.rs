@@ -17,6 +17,14 @@ impl Page {
         Ok(page)
     }
 
+    /// A page for what is written to a file, with undefined content: to be filled before anybody sees it.
+    ///
+    /// # Errors
+    /// ENOSPC: files have no more memory.
+    pub fn for_file() -> KResult<Self> {
+        frames::allocate_for_file().map(Self).ok_or(Errno::ENOSPC)
+    }
+
     /// Takes over a holder that the caller has.
     pub fn from_held(frame: PhysFrame) -> Self {
         Self(frame)

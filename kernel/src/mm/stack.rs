@@ -87,7 +87,7 @@ fn take_slot() -> Option<u64> {
 fn map_new() -> Option<VirtAddr> {
     let mut held = [PhysFrame(0); STACK_PAGES];
     for index in 0..STACK_PAGES {
-        match frames::allocate() {
+        match frames::allocate_user() {
             Some(frame) => held[index] = frame,
             None => {
                 held[..index].iter().copied().for_each(frames::put);
@@ -125,10 +125,15 @@ fn unmap(bottom: VirtAddr) -> FrameBatch {
 
 /// Gives back the memory of stacks that are not used, but for a few. Context: a task, interrupts enabled, no lock held.
 pub fn trim_stacks() {
+    trim_stacks_to(KEPT);
+}
+
+/// As [`trim_stacks`], but for `kept`.
+pub fn trim_stacks_to(kept: usize) {
     loop {
         let top = {
             let mut unused = UNUSED.lock();
-            if unused.len() <= KEPT {
+            if unused.len() <= kept {
                 return;
             }
             match unused.pop() {

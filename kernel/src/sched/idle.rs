@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use platform::{CpuId, CpuSet};
 
 use crate::hook::cpu;
+use crate::mm::AddressSpace;
 use crate::percpu::this_cpu;
 use crate::sched::yield_now;
 
@@ -35,8 +36,22 @@ pub fn run_idle() -> ! {
         if this_cpu().need_resched.load(Ordering::Relaxed) {
             cpu::irq_enable();
         } else {
+            leave_unused_space();
             crate::time::before_idle();
             cpu::wait_for_interrupt();
         }
     }
+}
+
+/// Lets go of an address space that is active here though no program runs in it any more. Context: interrupts disabled.
+fn leave_unused_space() {
+    let unused = {
+        let mut run_queue = this_cpu().run_queue.lock();
+        let unused = run_queue.active_space.take_if(|space| space.users() == 0);
+        if let Some(space) = &unused {
+            AddressSpace::deactivate(space);
+        }
+        unused
+    };
+    drop(unused);
 }

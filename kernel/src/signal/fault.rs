@@ -7,7 +7,7 @@ use platform::{Access, Exception, Nanoseconds, TrapFrame, VirtAddr};
 use super::extended;
 use super::frame::flag;
 use super::info::code;
-use super::number::{SIGBUS, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGTRAP};
+use super::number::{SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP};
 use super::state::LastTrap;
 use super::{Disposition, SigInfo, Signal, send};
 use crate::mm::fault::FaultError;
@@ -24,11 +24,8 @@ pub fn fault(error: &FaultError, address: VirtAddr, access: Access, frame: &Trap
         FaultError::NotMapped => raise(SigInfo::fault(SIGSEGV, code::SEGV_MAPERR, address.0), frame),
         FaultError::Protection => raise(SigInfo::fault(SIGSEGV, code::SEGV_ACCERR, address.0), frame),
         FaultError::BusError => raise(SigInfo::fault(SIGBUS, code::BUS_ADRERR, address.0), frame),
-        FaultError::OutOfMemory => {
-            let task = current();
-            log::error!("out of memory: killed {}[{}]", task.name().escape_ascii(), task.process.pid.0);
-            send::force(SigInfo::kernel(SIGKILL));
-        }
+        // The program has been killed.
+        FaultError::OutOfMemory => {}
     }
 }
 

@@ -252,7 +252,7 @@ pub(super) fn hand_over(task: &Task, signals: SignalSet) {
 
 /// Raises a signal for what the running task itself did: it cannot be put off. Where it is blocked or ignored, it ends
 /// the process.
-pub(super) fn force(info: SigInfo) {
+pub fn force(info: SigInfo) {
     let task = current().shared();
     let process = &task.process;
     let signal = info.signal;
@@ -286,6 +286,14 @@ pub(super) fn force_fatal(signal: Signal) {
 /// A thread has been added to [`Process::threads`], before it first runs: it takes part in what goes on.
 pub fn on_new_thread(task: &Task) {
     task.recompute_pending();
+}
+
+/// Whether a process is about to end, whatever it does.
+pub fn is_being_killed(process: &Process) -> bool {
+    process.exiting.load(Ordering::Relaxed)
+        || process.signal_state().group_exit.is_some()
+        || process.signals.pending().contains(SIGKILL)
+        || process.threads.lock().iter().any(|task| task.signals.pending().contains(SIGKILL))
 }
 
 /// Every thread of `process` ends instead of returning to user mode, with this wait status.

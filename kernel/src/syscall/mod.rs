@@ -8,6 +8,7 @@ pub use args::Call;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::errno::{Errno, KResult};
+use crate::mm::{frames, shortage};
 
 /// What a system call returns in RAX when it succeeds.
 pub type SysResult = KResult<u64>;
@@ -50,6 +51,9 @@ static TABLE: [Handler; TABLE_SIZE] = {
 /// Runs the system call that `call` asks for.
 #[inline]
 pub fn dispatch(call: &mut Call<'_>) -> SysResult {
+    if frames::may_be_short() {
+        shortage::admit(call.number())?;
+    }
     match TABLE.get(call.number()) {
         Some(handler) => handler(call),
         None => not_implemented(call),

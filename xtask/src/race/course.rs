@@ -25,7 +25,7 @@ pub struct Contender {
 }
 
 /// What both run on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Course {
     /// The emulator
     pub qemu: PathBuf,
@@ -40,6 +40,10 @@ pub struct Course {
     /// How long a guest may take
     pub limit: Duration,
 }
+
+/// What both kernels' command lines have. Without `norandmaps` a program is at other addresses each time, and QEMU's
+/// translating its instructions anew would be most of what running a program takes.
+const COMMON: &str = "console=ttyS0 quiet norandmaps";
 
 /// Which clock a guest has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +97,7 @@ impl Course {
         }
         // `rdinit`: Linux takes `init` for a program on a disk.
         let (program, arguments) = init.split_once(' ').unwrap_or((init, ""));
-        let append = ["console=ttyS0 quiet", &contender.append, &format!("rdinit={program}")];
+        let append = [COMMON, &contender.append, &format!("rdinit={program}")];
         let mut append: Vec<&str> = append.into_iter().filter(|part| !part.is_empty()).collect();
         if !arguments.is_empty() {
             append.extend(["--", arguments]);
@@ -239,8 +243,8 @@ mod tests {
         let launch =
             |contender| course().launch(contender, Path::new("/i"), "/bench --a 1", 2, Clock::Instructions);
         let (linux, ours) = (launch(&linux), launch(&ours));
-        assert_eq!(linux.append, "console=ttyS0 quiet panic=-1 rdinit=/bench -- --a 1");
-        assert_eq!(ours.append, "console=ttyS0 quiet rdinit=/bench -- --a 1");
+        assert_eq!(linux.append, "console=ttyS0 quiet norandmaps panic=-1 rdinit=/bench -- --a 1");
+        assert_eq!(ours.append, "console=ttyS0 quiet norandmaps rdinit=/bench -- --a 1");
         let same = Launch { append: ours.append.clone(), image: ours.image.clone(), ..linux };
         assert_eq!(same.arguments(), ours.arguments());
         assert!(ours.shell_line().contains("-icount sleep=off"), "{}", ours.shell_line());

@@ -1,6 +1,7 @@
 //! How much memory a kernel needs: the least with which busybox's shell runs a command, and what is left of more.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -8,19 +9,26 @@ use crate::race::course::{Clock, Contender, Course, Running};
 
 /// The most memory tried, MiB.
 const MOST: u32 = 512;
-/// Linux refuses less than this in front of a panic, and firmware needs some.
+/// The least memory tried, MiB.
 const LEAST: u32 = 1;
 
-/// The shell's end of a command line, typed so that the echo of it is something else.
+/// How many times longer than with plenty of memory a guest may take until it counts as having too little.
+const PATIENCE: u32 = 5;
+/// A limit below this would say more about this machine than about the guest.
+const SHORTEST_LIMIT: Duration = Duration::from_secs(10);
+
+/// What is typed at the prompt: its echo is not its answer.
 const COMMAND: &str = "true && echo pro''mpt-works\n";
 const ANSWER: &str = "prompt-works";
 
 /// The least memory, in MiB, with which process 1 is a busybox shell that answers on the console.
 pub fn least(course: &Course, contender: &Contender, initrd: &Path) -> Result<u32> {
-    if let Err(error) = prompt(course, contender, initrd, MOST) {
-        return Err(error.context(format!("not even {MOST} MiB are enough")));
-    }
-    Ok(first_that(LEAST, MOST, |mib| prompt(course, contender, initrd, mib).is_ok()))
+    let started = Instant::now();
+    prompt(course, contender, initrd, MOST).with_context(|| format!("not even {MOST} MiB are enough"))?;
+    // A guest with too little memory may hang, or be busy for ever with looking for some.
+    let limit = (started.elapsed() * PATIENCE).clamp(SHORTEST_LIMIT, course.limit.max(SHORTEST_LIMIT));
+    let course = Course { limit, ..course.clone() };
+    Ok(first_that(LEAST, MOST, |mib| prompt(&course, contender, initrd, mib).is_ok()))
 }
 
 /// The first number that passes; all above a number that passes do too, and `enough` passes.

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use super::locking;
 use crate::errno::{Errno, KResult};
 use crate::fs::file::{FileKind, OpenFile};
-use crate::fs::flags::{O_ACCMODE, O_APPEND, O_ASYNC, O_CLOEXEC, O_LARGEFILE, O_NOATIME};
+use crate::fs::flags::{O_ACCMODE, O_APPEND, O_ASYNC, O_CLOEXEC, O_NOATIME};
 use crate::fs::regular::seal;
 use crate::fs::table::{self, Fd, OnExec, file_limit, open_file, usable_file};
 use crate::process::current;
@@ -66,11 +66,6 @@ const F_GETPIPE_SZ: u32 = 1032;
 const F_ADD_SEALS: u32 = 1033;
 const F_GET_SEALS: u32 = 1034;
 
-/// Whether it shows `O_LARGEFILE`: `open(2)` adds that on 64-bit machines, the calls that make nameless files do not.
-fn is_large(file: &OpenFile) -> bool {
-    file.path().is_some() && !file.is_path()
-}
-
 pub fn fcntl(call: &mut Call<'_>) -> SysResult {
     let (fd, command, argument) = (Fd(call.int(0)), call.uint(1), call.raw(2));
     let file = open_file(fd)?;
@@ -90,7 +85,7 @@ pub fn fcntl(call: &mut Call<'_>) -> SysResult {
         }
         F_GETFD => files().on_exec(fd).map(|on_exec| u64::from(on_exec == OnExec::Close)),
         F_SETFD => files().set_on_exec(fd, OnExec::close_if(argument & 1 != 0)).map(|()| 0),
-        F_GETFL => Ok(u64::from(file.flags() | if is_large(&file) { O_LARGEFILE } else { 0 })),
+        F_GETFL => Ok(u64::from(file.flags())),
         F_SETFL => set_flags(&file, argument as u32),
         F_GETLK | F_OFD_GETLK => locking::get(&file, call.user(2), command == F_OFD_GETLK),
         F_SETLK | F_OFD_SETLK => locking::set(&file, call.user(2), command == F_OFD_SETLK, false),

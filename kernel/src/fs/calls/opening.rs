@@ -3,7 +3,7 @@
 use crate::errno::{Errno, KResult};
 use crate::fs::anonymous;
 use crate::fs::caller::{AT_FDCWD, Caller, UserPath};
-use crate::fs::flags::{O_CLOEXEC, O_CREAT, O_DIRECT, O_NONBLOCK, O_TRUNC, O_WRONLY};
+use crate::fs::flags::{O_CLOEXEC, O_CREAT, O_DIRECT, O_LARGEFILE, O_NONBLOCK, O_TRUNC, O_WRONLY};
 use crate::fs::open::{OpenRequest, open as open_path};
 use crate::fs::table::{self, Fd, FileTable, OnExec, install};
 use crate::mm::UserAddr;
@@ -25,7 +25,8 @@ pub fn creat(call: &mut Call<'_>) -> SysResult {
 fn open_user(directory: i32, path: UserAddr, flags: u32, mode: u32) -> SysResult {
     let path = UserPath::read(path)?;
     let caller = Caller::current();
-    let request = OpenRequest::new(flags, mode & !caller.context.umask())?;
+    // What Linux adds for every 64-bit program.
+    let request = OpenRequest::new(flags | O_LARGEFILE, mode & !caller.context.umask())?;
     let start = caller.start(directory, path.as_bytes())?;
     let file = open_path(&caller, start.as_ref(), path.as_bytes(), request)?;
     install(file, OnExec::close_if(flags & O_CLOEXEC != 0)).map(|fd| fd.0 as u64)

@@ -103,7 +103,7 @@ impl<S: About> Fixed<S> {
 
 impl<S: About> DynamicDirectory for Fixed<S> {
     fn lookup(&self, name: &[u8]) -> KResult<Option<Arc<Inode>>> {
-        Ok(self.find(name))
+        Ok(if !self.about.exists() { None } else { self.find(name) })
     }
 
     fn list(&self, from: u64, emit: &mut dyn FnMut(&Listed<'_>) -> bool) -> KResult<()> {

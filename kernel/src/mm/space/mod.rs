@@ -16,13 +16,14 @@ pub use remap::Moving;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use platform::{CpuSet, FrameBatch, PageRange, PhysFrame, Root, VirtAddr};
+use platform::{CpuSet, FrameBatch, Message, PageRange, PhysFrame, Root, VirtAddr};
 
-use super::frames;
+use super::{frames, shortage};
 use super::vma::UserRange;
 use crate::errno::KResult;
-use crate::hook::paging;
+use crate::hook::{paging, smp};
 use crate::percpu::cpu_id;
+use crate::sched::idle_cpus;
 use crate::sync::{Mutex, MutexGuard};
 
 /// An address space: what is mapped where, and the translations made so far.
@@ -162,6 +163,18 @@ impl AddressSpace {
             }
         }
         drop(layout);
+        shortage::note_let_go();
+        // CPUs at rest may still have it active, and keep its tables.
+        let resting = CpuSet::from_bits(self.cpus.load(Ordering::SeqCst)).and(idle_cpus()).without(cpu_id());
+        if !resting.is_empty() {
+            smp::send(resting, Message::Reschedule);
+        }
+    }
+
+    /// Makes the kernel's own space this CPU's instead of `previous`. Context: interrupts disabled.
+    pub fn deactivate(previous: &Self) {
+        paging::activate_kernel();
+        previous.cpus.fetch_and(!CpuSet::one(cpu_id()).bits(), Ordering::SeqCst);
     }
 }
 

@@ -5,7 +5,7 @@ use zerocopy::{Immutable, IntoBytes};
 
 use crate::boot::end;
 use crate::errno::{Errno, KResult};
-use crate::mm::{UserAddr, frames};
+use crate::mm::{UserAddr, frames, shortage};
 use crate::percpu::cpu_id;
 use crate::process::{current, tree};
 use crate::sync::SpinLock;
@@ -40,6 +40,8 @@ const _: () = assert!(size_of::<Sysinfo>() == 112);
 
 /// `sysinfo(2)`. The load is not measured, and zero.
 pub(super) fn sysinfo(call: &mut Call<'_>) -> SysResult {
+    // What is kept for speed alone is as good as free.
+    shortage::reclaim();
     let (total, free) = frames::totals();
     let now = time::now();
     call.user(0).write(&Sysinfo {
