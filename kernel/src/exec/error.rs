@@ -38,9 +38,9 @@ impl ExecError {
     /// What `execve` returns for it.
     pub const fn errno(&self) -> Errno {
         match self {
-            Self::Failed(error)
-            | Self::Interpreter { error, .. }
-            | Self::DynamicLinker { error, .. } => *error,
+            Self::Failed(error) | Self::Interpreter { error, .. } | Self::DynamicLinker { error, .. } => {
+                *error
+            }
             Self::TooManyScripts => Errno::ELOOP,
             Self::Script(error) => error.errno(),
             Self::Elf(error) => error.errno(),

@@ -19,6 +19,7 @@ use super::mount::MountFlags;
 use super::namespace;
 use super::path::Path;
 use super::regular::Regular;
+use super::superblock::FsKind;
 use super::text::Writing;
 use super::walk::{Final, Followed, Last, lookup};
 use crate::errno::{Errno, KResult};
@@ -212,7 +213,12 @@ pub fn open_place(
         }
         InodeKind::Directory(_) | InodeKind::DynamicDirectory(_) => FileKind::Directory,
         InodeKind::Fifo(pipe) => {
-            pipe.open_named(read, write, kept & O_NONBLOCK != 0)?;
+            // One without a name, reached through /proc/PID/fd, is opened whoever may have left it.
+            if inode.superblock.kind == FsKind::Pipes {
+                pipe.open(read, write);
+            } else {
+                pipe.open_named(read, write, kept & O_NONBLOCK != 0)?;
+            }
             FileKind::Pipe
         }
         InodeKind::Character(number) => {
