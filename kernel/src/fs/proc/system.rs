@@ -171,7 +171,7 @@ fn slabs(_: &()) -> KResult<Vec<u8>> {
     for class in &heap.classes {
         let name = class.object_bytes;
         let in_slab = class.capacity.checked_div(class.slabs).unwrap_or(0);
-        let pages = (in_slab * class.object_bytes).div_ceil(PAGE_SIZE).next_power_of_two();
+        let pages = (in_slab * class.object_bytes).div_ceil(platform::PAGE_SIZE).next_power_of_two();
         put!(text, "kmalloc-{name:<9} {:>6} {:>6} {name:>6} {in_slab:>4} {pages:>4}", class.used, class.capacity);
         put!(text, " : tunables    0    0    0 : slabdata {:>6} {:>6}      0\n", class.slabs, class.slabs);
     }
