@@ -225,7 +225,7 @@ pub fn utimes(call: &mut Call<'_>) -> SysResult {
 
 pub fn futimesat(call: &mut Call<'_>) -> SysResult {
     let times = read_microseconds(call.user(2))?;
-    if call.user(1).is_null() {
+    if call.user(1).is_null() && call.int(0) != AT_FDCWD {
         let file = usable_file(Fd(call.int(0)))?;
         check_mount(&file)?;
         return set_times(file.inode(), times, &current().process.credentials());
