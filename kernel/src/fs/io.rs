@@ -169,6 +169,17 @@ impl<'a> IoDst<'a> {
         if done < length && self.moved == 0 { Err(Errno::EFAULT) } else { Ok(done) }
     }
 
+    /// Moves all of `bytes`, which make sense only together.
+    ///
+    /// # Errors
+    /// EFAULT if they do not all arrive, EINVAL if there is not room for them.
+    pub fn write_whole(&mut self, bytes: &[u8]) -> KResult<()> {
+        if self.remaining < bytes.len() {
+            return Err(Errno::EINVAL);
+        }
+        if self.write(bytes)? == bytes.len() { Ok(()) } else { Err(Errno::EFAULT) }
+    }
+
     /// Moves zeros, as [`Self::write`] does bytes.
     pub fn write_zeros(&mut self, count: usize) -> KResult<usize> {
         const ZEROS: [u8; 4096] = [0; 4096];
@@ -263,19 +274,15 @@ impl<'a> IoSrc<'a> {
         if done < length && self.moved == 0 { Err(Errno::EFAULT) } else { Ok(done) }
     }
 
-    /// Takes the last `count` bytes moved back: they were read but found no place. Only directly after the
-    /// [`Self::read`] that moved them, within one call.
-    pub fn skip(&mut self, count: usize) {
-        let count = count.min(self.remaining);
-        match &mut self.far {
-            FarSrc::User(address) => *address = address.offset(count as u64),
-            FarSrc::Vector { ranges, done_in_first } => {
-                each_part(ranges, done_in_first, count, |_, _, part| part);
-            }
-            FarSrc::Kernel(from) => *from = &from[count..],
+    /// Fills all of `bytes`, which make sense only together.
+    ///
+    /// # Errors
+    /// EFAULT if they cannot all be read, EINVAL if there are fewer.
+    pub fn read_whole(&mut self, bytes: &mut [u8]) -> KResult<()> {
+        if self.remaining < bytes.len() {
+            return Err(Errno::EINVAL);
         }
-        self.remaining -= count;
-        self.moved += count;
+        if self.read(bytes)? == bytes.len() { Ok(()) } else { Err(Errno::EFAULT) }
     }
 }
 

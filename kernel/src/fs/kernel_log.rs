@@ -69,7 +69,7 @@ impl FileOps for LogReader {
         }
         let before = to.moved();
         for part in [head.as_bytes(), text, newline] {
-            to.write(part)?;
+            to.write_whole(part)?;
         }
         position.offset = start + end as u64;
         position.line += 1;

@@ -316,13 +316,14 @@ impl Ring {
             let part = (PAGE - in_page).min(used - done).min(to.remaining());
             let slot = self.first / PAGE;
             let Some(page) = &self.pages[slot] else { unreachable!("a pipe's bytes lie in no page") };
-            let moved = match page.with_bytes(in_page, part, |bytes| to.write(bytes)) {
-                Ok(moved) => moved,
-                Err(error) if done == 0 => return Err(error),
-                Err(_) => break,
-            };
-            done += moved;
-            self.first += moved;
+            // A piece that does not arrive whole stays in the pipe, as on Linux.
+            match page.with_bytes(in_page, part, |bytes| to.write(bytes)) {
+                Ok(moved) if moved == part => {}
+                _ if done == 0 => return Err(Errno::EFAULT),
+                _ => break,
+            }
+            done += part;
+            self.first += part;
             if self.first.is_multiple_of(PAGE) {
                 // A full ring's last bytes may lie at the start of the page its first bytes came from.
                 if used - done <= size - PAGE {
@@ -332,9 +333,6 @@ impl Ring {
                 if self.first == size {
                     self.first = 0;
                 }
-            }
-            if moved < part {
-                break;
             }
         }
         Ok(done)
@@ -351,17 +349,14 @@ impl Ring {
             let at = (self.first + used + done) % capacity;
             let in_page = at % PAGE;
             let part = (PAGE - in_page).min(room - done).min(from.remaining());
-            let moved = match self
+            let moved = self
                 .page(at / PAGE)
-                .and_then(|page| page.with_bytes_mut(in_page, part, |bytes| from.read(bytes)))
-            {
-                Ok(moved) => moved,
+                .and_then(|page| page.with_bytes_mut(in_page, part, |bytes| from.read(bytes)));
+            match moved {
+                Ok(moved) if moved == part => done += part,
+                Ok(_) if done == 0 => return Err(Errno::EFAULT),
                 Err(error) if done == 0 => return Err(error),
-                Err(_) => break,
-            };
-            done += moved;
-            if moved < part {
-                break;
+                _ => break,
             }
         }
         Ok(done)

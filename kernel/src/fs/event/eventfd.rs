@@ -71,18 +71,14 @@ impl FileOps for Counter {
             None => self.can_read.wait(|| self.take())?,
         };
         self.can_write.wake_all();
-        to.write_whole(&value.to_ne_bytes())
+        to.write_whole(&value.to_ne_bytes())?;
+        Ok(8)
     }
 
     #[inline]
     fn write(&self, file: &OpenFile, from: &mut IoSrc<'_>) -> KResult<usize> {
         let mut bytes = [0; 8];
-        if from.remaining() < bytes.len() {
-            return Err(Errno::EINVAL);
-        }
-        if from.read(&mut bytes)? < bytes.len() {
-            return Err(Errno::EFAULT);
-        }
+        from.read_whole(&mut bytes)?;
         let value = u64::from_ne_bytes(bytes);
         if value > MAX {
             return Err(Errno::EINVAL);

@@ -33,7 +33,8 @@ impl FileOps for TimerFile {
             None if file.is_nonblocking() => return Err(Errno::EAGAIN),
             None => self.0.readers().wait(|| self.0.take_expirations().transpose())??,
         };
-        to.write_whole(&expirations.to_ne_bytes())
+        to.write_whole(&expirations.to_ne_bytes())?;
+        Ok(8)
     }
 
     fn poll(&self) -> PollEvents {
