@@ -128,15 +128,6 @@ impl<'a> IoDst<'a> {
         self.remaining = self.remaining.min(limit);
     }
 
-    /// Moves all of `bytes`, for which there is room: a record of which a part is of no use.
-    ///
-    /// # Errors
-    /// EFAULT if a fault kept anything from being moved.
-    #[inline]
-    pub fn write_whole(&mut self, bytes: &[u8]) -> KResult<usize> {
-        if self.write(bytes)? < bytes.len() { Err(Errno::EFAULT) } else { Ok(bytes.len()) }
-    }
-
     /// Moves as much of `bytes` as there is room for; returns how much that was. Less than both means a fault, after
     /// which the transfer is to end.
     ///

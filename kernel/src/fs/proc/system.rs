@@ -3,16 +3,14 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use platform::PAGE_SIZE;
-
 use super::fixed::{Fixed, Item, What};
 use super::load::{self, TICK};
 use super::mounts;
 use super::sysctl;
 use super::text::{Text, put};
 use crate::errno::KResult;
-use crate::mm::{frames, shortage};
 use crate::mm::heap::HEAP;
+use crate::mm::{frames, shortage};
 use crate::process::system::names::{RELEASE, VERSION};
 use crate::process::{current, ids, tree};
 use crate::time;
@@ -172,7 +170,12 @@ fn slabs(_: &()) -> KResult<Vec<u8>> {
         let name = class.object_bytes;
         let in_slab = class.capacity.checked_div(class.slabs).unwrap_or(0);
         let pages = (in_slab * class.object_bytes).div_ceil(platform::PAGE_SIZE).next_power_of_two();
-        put!(text, "kmalloc-{name:<9} {:>6} {:>6} {name:>6} {in_slab:>4} {pages:>4}", class.used, class.capacity);
+        put!(
+            text,
+            "kmalloc-{name:<9} {:>6} {:>6} {name:>6} {in_slab:>4} {pages:>4}",
+            class.used,
+            class.capacity
+        );
         put!(text, " : tunables    0    0    0 : slabdata {:>6} {:>6}      0\n", class.slabs, class.slabs);
     }
     put!(text, "# {} large objects, {} pages in all\n", heap.large, heap.pages);

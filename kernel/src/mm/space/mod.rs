@@ -18,8 +18,8 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use platform::{CpuSet, FrameBatch, Message, PageRange, PhysFrame, Root, VirtAddr};
 
-use super::{frames, shortage};
 use super::vma::UserRange;
+use super::{frames, shortage};
 use crate::errno::KResult;
 use crate::hook::{paging, smp};
 use crate::percpu::cpu_id;
