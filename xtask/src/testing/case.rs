@@ -106,7 +106,7 @@ pub fn case(name: impl Into<String>) -> Case {
         steps: Vec::new(),
         expected: Expected::Exit(0),
         present: Vec::new(),
-        absent: vec!["panic".to_owned()],
+        absent: vec!["monoguest: panic".to_owned()],
         limit: Duration::from_secs(60),
     }
 }
