@@ -38,8 +38,12 @@ pub fn cases(workspace: &Workspace) -> Result<Vec<Case>> {
         turn += 1;
         for machine in [MACHINES[0], MACHINES[other]] {
             let case = on(machine, "program", &Program::Rust(name.clone())).limit(limit);
-            // Page tables and caches of a mixed load want some room.
-            let case = if name == "soak" { case.memory(256) } else { case };
+            // The load wants some room; how long it lasts is enough for each part to come round many times.
+            let case = if name == "soak" {
+                case.memory(256).argv(["/test/soak", "fork", "300", "mixed", "5"])
+            } else {
+                case
+            };
             cases.push(case.prints("passed, 0 failed\n"));
         }
     }
