@@ -9,6 +9,7 @@ mod elf_files;
 mod ends;
 mod initramfs;
 mod machines;
+mod memory;
 mod programs;
 mod shell;
 
@@ -27,6 +28,7 @@ pub fn cases(workspace: &Workspace) -> Result<Vec<Case>> {
     cases.extend(initramfs::cases());
     cases.extend(elf_files::cases());
     cases.extend(machines::cases());
+    cases.extend(memory::cases());
     cases.extend(shell::cases());
     cases.extend(console::cases());
     cases.extend(programs::cases(workspace)?);

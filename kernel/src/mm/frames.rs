@@ -76,7 +76,7 @@ pub fn init(info: &BootInfo) -> Result<(), InitError> {
         let last = if region.range == home.range { table_at } else { region.range.end };
         buddy.add_range(region.range.start.frame(), last.frame()).map_err(|_| InitError::BadMemoryMap)?;
     }
-    RESERVE.call_once(|| (buddy.counts().total / 128).clamp(RESERVE_LIMITS.0, RESERVE_LIMITS.1));
+    RESERVE.call_once(|| (buddy.counts().total / 64).clamp(RESERVE_LIMITS.0, RESERVE_LIMITS.1));
     *BUDDY.lock() = Some(buddy);
     let zero = allocate().ok_or(InitError::TooLittleMemory)?;
     clear(zero);
@@ -154,7 +154,8 @@ pub fn is_short() -> bool {
 
 #[cold]
 fn has_recovered() -> bool {
-    let recovered = totals().1 > reserve();
+    // Frames kept close to CPUs do not count: they lie one by one, and the heap needs some behind one another.
+    let recovered = with_buddy(|buddy| buddy.counts().free) > reserve();
     if recovered {
         SHORT.store(false, Ordering::Relaxed);
     }
@@ -187,7 +188,7 @@ pub fn allocate_for_file() -> Option<PhysFrame> {
 
 #[cold]
 fn is_low() -> bool {
-    let low = totals().1 <= LOW * reserve();
+    let low = with_buddy(|buddy| buddy.counts().free) <= LOW * reserve();
     if !low {
         SEEN_LOW.store(false, Ordering::Relaxed);
     }

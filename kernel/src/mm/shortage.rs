@@ -21,9 +21,10 @@ use crate::{sched, time};
 
 /// How long the memory of a killed program is waited for at a time.
 const PATIENCE: Nanoseconds = Nanoseconds::from_millis(250);
-/// How often it is waited, and somebody killed if need be. The victim may want a lock that the waiting task holds, so
-/// this ends.
+/// How often it is waited in vain. The victim may want a lock that the waiting task holds, so this ends.
 const ATTEMPTS: usize = 8;
+/// How long a task tries that has a signal to handle, which keeps it from sleeping.
+const LONGEST: Nanoseconds = Nanoseconds::SECOND;
 
 /// Woken when a program's memory has been let go.
 static LET_GO: WaitQueue = WaitQueue::new();
@@ -110,7 +111,9 @@ pub(super) fn note_let_go() {
 pub fn relieve() -> bool {
     reclaim();
     let process = current().process.clone();
-    for _ in 0..ATTEMPTS {
+    let start = time::now();
+    let mut waits = 0;
+    while waits < ATTEMPTS {
         if !frames::is_short() {
             return true;
         }
@@ -138,9 +141,14 @@ pub fn relieve() -> bool {
         }
         let deadline = time::now().saturating_add(PATIENCE);
         let changed = || TIMES_LET_GO.load(Ordering::Acquire) != times || !frames::is_short();
-        if LET_GO.wait_until(Some(deadline), || changed().then_some(())).is_err() {
+        match LET_GO.wait_until(Some(deadline), || changed().then_some(())) {
+            Ok(Some(())) => {}
+            Ok(None) => waits += 1,
             // A signal waits to be handled, which it cannot be yet.
-            sched::yield_now();
+            Err(_) => {
+                sched::yield_now();
+                waits += usize::from(time::now() >= start.saturating_add(LONGEST));
+            }
         }
     }
     log::error!("out of memory: killed {}[{}]", current().name().escape_ascii(), process.pid.0);
