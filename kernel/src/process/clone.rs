@@ -13,7 +13,7 @@ use crate::errno::{Errno, KResult};
 use crate::hook::cpu;
 use crate::mm::UserAddr;
 use crate::sched;
-use crate::signal::{SignalActions, TaskSignals};
+use crate::signal::{self, SignalActions, TaskSignals};
 use crate::syscall::{Call, SysResult};
 
 bitflags::bitflags! {
@@ -272,6 +272,8 @@ fn thread(request: &Request, frame: &TrapFrame) -> KResult<Arc<Task>> {
         process.live_threads.fetch_add(1, Ordering::Relaxed);
         tree.add_task(&task);
     }
+    // Whoever stops or ends the process may have gone through its threads before this one was among them.
+    signal::on_new_thread(&task);
     space.add_user();
     Ok(task)
 }
