@@ -13,7 +13,7 @@ use super::heap::HEAP;
 use super::stack::trim_stacks_to;
 use super::{AddressSpace, frames};
 use crate::errno::{Errno, KResult};
-use crate::process::{Pid, Process, current, tree};
+use crate::process::{Pid, Process, current, futex, tree};
 use crate::signal::{self, SIGKILL, SigInfo};
 use crate::sync::WaitQueue;
 use crate::syscall::numbers as nr;
@@ -35,6 +35,7 @@ static TIMES_LET_GO: AtomicU64 = AtomicU64::new(0);
 /// lock held that is not a sleeping one.
 pub fn reclaim() {
     trim_stacks_to(0);
+    futex::shrink();
     HEAP.shrink();
 }
 

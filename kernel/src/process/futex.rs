@@ -39,6 +39,16 @@ type Bucket = IrqLock<VecDeque<Arc<Waiter>>>;
 const BUCKETS: usize = 256;
 static TABLE: [Bucket; BUCKETS] = [const { IrqLock::new(VecDeque::new()) }; BUCKETS];
 
+/// Gives back the memory of queues in which nobody waits.
+pub fn shrink() {
+    for bucket in &TABLE {
+        let mut queue = bucket.lock();
+        if queue.is_empty() {
+            *queue = VecDeque::new();
+        }
+    }
+}
+
 /// All bits: a plain wait or wake.
 const ANY: u32 = u32::MAX;
 
