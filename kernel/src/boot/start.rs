@@ -10,7 +10,7 @@ use super::{end, init, parameters, smp};
 use crate::hook::{self, cpu};
 use crate::mm::{self, KernelStack, frames};
 use crate::process::process::NewProcess;
-use crate::process::{Credentials, Limits, Pid, Process, Task};
+use crate::process::{Credentials, Limits, Pid, Process, Task, ids};
 use crate::signal::SignalActions;
 use crate::{fs, logger, percpu, random, sched, time, tty, vdso};
 
@@ -54,6 +54,7 @@ pub fn boot_cpu(info: &'static BootInfo) -> ! {
     give_back(info, MemoryKind::Reclaimable);
 
     time::init();
+    ids::init();
     random::init();
     fs::init();
     vdso::init();

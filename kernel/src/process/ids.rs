@@ -47,3 +47,12 @@ pub fn last() -> Pid {
 pub fn made() -> u64 {
     PIDS.lock().made
 }
+
+/// Takes the memory for all numbers there can be, so that it is not taken little by little. At boot.
+pub fn init() {
+    let mut pids = PIDS.lock();
+    let highest = PID_MAX - 1;
+    if pids.used.take(highest).is_err() || pids.used.free(highest).is_err() {
+        log::warn!("there is no memory for all process numbers");
+    }
+}
