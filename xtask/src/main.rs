@@ -7,12 +7,14 @@ mod chart;
 mod commands;
 mod cpio;
 mod elf;
+mod evidence;
 mod guest;
 mod initramfs;
 mod installer;
 mod qemu;
 mod race;
 mod report;
+mod size_report;
 mod status;
 #[path = "../../tests/suite/mod.rs"]
 mod suite;
@@ -45,6 +47,7 @@ enum Command {
     Race(commands::race::Args),
     Debug(Box<debug::Args>),
     Lint(lint::Args),
+    SizeReport(commands::size_report::Args),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Race(args) => commands::race::run(args),
         Command::Debug(args) => debug::run(*args),
         Command::Lint(args) => lint::run(args),
+        Command::SizeReport(args) => commands::size_report::run(args),
     };
     result.map(ExitCode::from).unwrap_or_else(|error| {
         report::error(&error);

@@ -36,6 +36,24 @@ pub enum Profile {
     Dev,
     /// Optimized, with fat link-time optimization
     Release,
+    /// The same without link-time optimization
+    ReleaseNolto,
+}
+
+impl Backend {
+    /// Those that are built.
+    pub const BUILT: &[Self] = &[Self::Native];
+}
+
+impl Profile {
+    /// What optimizes across crates, for people.
+    pub fn optimization(self) -> &'static str {
+        match self {
+            Self::Dev => "not optimized",
+            Self::Release => "fat LTO",
+            Self::ReleaseNolto => "no LTO",
+        }
+    }
 }
 
 /// One image among those that can be built.
@@ -60,7 +78,7 @@ fn value_name(value: &impl ValueEnum) -> String {
 
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}-{}", self.backend_name(), value_name(&self.dispatch), self.profile_name())
+        write!(f, "{}-{}-{}", self.backend_name(), self.dispatch_name(), self.profile_name())
     }
 }
 
@@ -68,6 +86,11 @@ impl Variant {
     /// The backend's name, which is also its feature's.
     pub fn backend_name(&self) -> String {
         value_name(&self.backend)
+    }
+
+    /// The dispatch mode's name, as `--dispatch` takes it.
+    pub fn dispatch_name(&self) -> String {
+        value_name(&self.dispatch)
     }
 
     /// The profile's name for `cargo --profile`.
@@ -80,6 +103,7 @@ impl Variant {
         match self.profile {
             Profile::Dev => "debug",
             Profile::Release => "release",
+            Profile::ReleaseNolto => "release-nolto",
         }
     }
 

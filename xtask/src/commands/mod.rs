@@ -6,4 +6,5 @@ pub mod debug;
 pub mod lint;
 pub mod race;
 pub mod setup;
+pub mod size_report;
 pub mod test;
