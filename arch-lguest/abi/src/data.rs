@@ -36,14 +36,12 @@ pub struct RingEntry {
 }
 
 impl RingEntry {
-    const EMPTY: Self = Self {
-        rax: AtomicU64::new(0),
-        rdi: AtomicU64::new(0),
-        rsi: AtomicU64::new(0),
-        rdx: AtomicU64::new(0),
-        r10: AtomicU64::new(0),
-        r8: AtomicU64::new(0),
-    };
+    const fn empty() -> Self {
+        const fn word() -> AtomicU64 {
+            AtomicU64::new(0)
+        }
+        Self { rax: word(), rdi: word(), rsi: word(), rdx: word(), r10: word(), r8: word() }
+    }
 }
 
 /// Time since 1970-01-01 00:00 UTC.
@@ -181,7 +179,7 @@ impl LguestData {
             reserved2: 0,
             reserved3: [0; 89],
             hcall_status: [const { AtomicU8::new(FREE) }; RING_ENTRIES],
-            hcalls: [RingEntry::EMPTY; RING_ENTRIES],
+            hcalls: [const { RingEntry::empty() }; RING_ENTRIES],
         }
     }
 }
