@@ -85,13 +85,13 @@ calls! {
     35 Halt "Halt" SystemV [CALL NONE] "`sti; hlt`";
     36 Reboot "Reboot" SystemV [CALL NONE] "Restarts the machine";
     37 Shutdown "Shutdown" SystemV [CALL NONE] "Switches the machine off";
-    39 SetPxELong "SetPxELong" SystemV [CALL NONE] "`mov [rsi], rdi`: writes a page-table entry";
-    41 UpdatePxELong "UpdatePxELong" SystemV [CALL NOP] "The guest has written a page-table entry";
+    39 SetPxELong "SetPxELong" PageTable [CALL NONE] "`mov [rsi], rdi`: writes a page-table entry";
+    41 UpdatePxELong "UpdatePxELong" PageTable [CALL NOP] "The guest has written a page-table entry";
     42 MachineToPhysical "MachineToPhysical" SystemV [CALL NONE] "`mov rax, rdi`";
     43 PhysicalToMachine "PhysicalToMachine" SystemV [CALL NONE] "`mov rax, rdi`";
     44 AllocatePage "AllocatePage" SystemV [CALL NOP] "Announces a page table";
     45 ReleasePage "ReleasePage" SystemV [CALL NOP] "A page is no page table any more";
-    46 InvalPage "InvalPage" SystemV [CALL NONE] "`invlpg [rdi]`";
+    46 InvalPage "InvalPage" PageTable [CALL NONE] "`invlpg [rdi]`";
     47 FlushTlb "FlushTLB" SystemV [CALL NONE] "Reloads CR3, or more";
     48 SetLinearMapping "SetLinearMapping" SystemV [CALL NOP] "Says that a range shows physical memory";
     49 Inl "INL" NativeRegisters [CALL NONE] "`in eax, dx`";

@@ -129,6 +129,8 @@ impl Header {
     /// Offset of the code of `VMI_GetRelocationInfo`.
     pub const GET_RELOC_OFFSET: usize = core::mem::offset_of!(Header, get_reloc);
 
+    // Version 0 is satisfied by all, until there is a version 1.
+    #[allow(clippy::absurd_extreme_comparisons)]
     /// Whether a guest made for [`API_MAJOR`] and [`API_MINOR`] may use this ROM.
     pub const fn is_supported(&self) -> bool {
         self.api_major == API_MAJOR && self.api_minor >= API_MINOR
