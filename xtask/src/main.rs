@@ -13,6 +13,7 @@ mod installer;
 mod qemu;
 mod race;
 mod report;
+mod rom;
 mod status;
 #[path = "../../tests/suite/mod.rs"]
 mod suite;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
+use crate::rom::{Choice, Manner};
 use crate::workspace::Workspace;
 
 /// What is below the cut: a feature of the `kernel` package.
@@ -120,6 +121,14 @@ impl Variant {
         match self.profile {
             Profile::Dev => "debug",
             Profile::Release => "release",
+        }
+    }
+
+    /// The VMI ROM that the backend needs, if it does.
+    pub fn rom(&self) -> Choice {
+        match self.backend {
+            Backend::Vmi => Choice::Ours(Manner::Plain),
+            Backend::Native | Backend::Lguest => Choice::None,
         }
     }
 

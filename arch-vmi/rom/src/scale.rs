@@ -58,11 +58,16 @@ mod tests {
 
     #[test]
     fn as_with_128_bits() {
-        let numbers = [1, 2, 3, 7, 1000, 1_193_182, 1 << 31, 3_000_000_001, u64::MAX / 3, u64::MAX - 1, u64::MAX];
+        let numbers =
+            [1, 2, 3, 7, 1000, 1_193_182, 1 << 31, 3_000_000_001, u64::MAX / 3, u64::MAX - 1, u64::MAX];
         for from in numbers {
             for to in numbers {
                 let exact = (u128::from(to) << 32) / u128::from(from);
-                assert_eq!(Scale::between(from, to).0, u64::try_from(exact).unwrap_or(u64::MAX), "{from} {to}");
+                assert_eq!(
+                    Scale::between(from, to).0,
+                    u64::try_from(exact).unwrap_or(u64::MAX),
+                    "{from} {to}"
+                );
             }
         }
     }

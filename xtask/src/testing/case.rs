@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use crate::initramfs::Initramfs;
 use crate::qemu::Hardware;
+use crate::rom::Choice;
 use crate::testing::programs::Program;
 use crate::variant::{Backend, Dispatch, Product, Profile, Variant};
 
@@ -69,6 +70,8 @@ pub struct Case {
     pub variant: Variant,
     /// The machine
     pub hardware: Hardware,
+    /// The VMI ROM; what the backend needs if nothing is said
+    pub rom: Option<Choice>,
     /// What the tree starts from
     pub files: Files,
     /// What is added: path, source, permissions
@@ -102,6 +105,7 @@ pub fn case(name: impl Into<String>) -> Case {
         product: Product::Monoguest,
         variant: Variant { backend: Backend::Native, dispatch: Dispatch::Static, profile: Profile::Release },
         hardware: Hardware { memory: 64, ..Hardware::default() },
+        rom: None,
         files: Files::Busybox,
         added: Vec::new(),
         argv: Vec::new(),
@@ -155,6 +159,11 @@ impl Case {
     pub fn dispatch(mut self, dispatch: Dispatch) -> Self {
         self.variant.dispatch = dispatch;
         self
+    }
+
+    /// The VMI ROM of its machine.
+    pub fn rom(&self) -> Choice {
+        self.rom.clone().unwrap_or_else(|| self.variant.rom())
     }
 
     /// The image's profile.

@@ -15,6 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::guest::{Outcome, Qemu, poll_timeout, verdict};
 use crate::initramfs::{ARGV_FILE, Initramfs};
 use crate::qemu::{Console, Launch};
+use crate::rom;
 use crate::status::End;
 use crate::testing::case::{Case, Expected, Files, Source, Step};
 use crate::workspace::Workspace;
@@ -121,6 +122,7 @@ impl Bench {
             status: directory.join("status"),
             console: Console::Plain,
             gdb: None,
+            rom: rom::place(&self.workspace, &case.rom(), directory)?,
         })
     }
 

@@ -80,15 +80,15 @@ fn is_sound(parameters: &InitParameters) -> bool {
     let numbers = parameters.size as usize == size_of::<InitParameters>()
         && parameters.flags == 0
         && parameters.reserved == 0
-        && parameters.cpu_words % 8 == 0
+        && parameters.cpu_words.is_multiple_of(8)
         && (SCAN_START..SCAN_END).contains(&parameters.rom)
-        && parameters.rom % SCAN_STEP == 0
-        && (parameters.rom ^ rom) % 4096 == 0
-        && (parameters.data ^ private) % 4096 == 0
+        && parameters.rom.is_multiple_of(SCAN_STEP)
+        && (parameters.rom ^ rom).is_multiple_of(4096)
+        && (parameters.data ^ private).is_multiple_of(4096)
         && parameters.data.checked_add(private_bytes).is_some_and(|end| end <= FOUR_GIB)
-        && parameters.low_page % 4096 == 0
+        && parameters.low_page.is_multiple_of(4096)
         && parameters.low_page < LOW_MEMORY
-        && map % 4096 == 0
+        && map.is_multiple_of(4096)
         && is_canonical(map)
         && is_canonical(map.wrapping_add(FOUR_GIB - 1));
     // Both ways to the private memory must lead to the same: a word that this ROM does not use otherwise.

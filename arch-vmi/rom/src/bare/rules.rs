@@ -79,7 +79,7 @@ pub fn check_flags(entry: u64, flags: u64, address: u64) {
     if flags & !known != 0 || !one_level(level) {
         broken("a page-table update has wrong flags");
     }
-    if entry % 8 != 0 {
+    if !entry.is_multiple_of(8) {
         broken("a page-table update is not at an entry");
     }
     if flags & PteUpdate::CURRENT_AS.bits() == 0 {

@@ -6,9 +6,9 @@ pub mod plain;
 #[cfg(any(test, feature = "strict"))]
 pub mod strict;
 
-#[cfg(not(feature = "strict"))]
+#[cfg(all(target_os = "none", not(feature = "strict")))]
 pub use plain::{LATENESS, answer, real, real_when_available, stolen};
-#[cfg(feature = "strict")]
+#[cfg(all(target_os = "none", feature = "strict"))]
 pub use strict::{LATENESS, answer, real, real_when_available, stolen};
 
 /// What answers depend on.
