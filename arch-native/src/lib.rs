@@ -1,4 +1,7 @@
-//! The platform of a bare x86-64 PC: [`Native`].
+//! The platform of an x86-64 PC, generic over how its sensitive operations are done: [`Pc`]; of a bare one: [`Native`].
+//!
+//! [`machine::Machine`] lists those operations. Everything else here, from the entry points to ACPI, is the same where a
+//! hypervisor shows its guests a PC and wants to be called for them.
 //!
 //! The kernel's executable names its upcalls once, with [`boot_entry`]; the loader enters here by PVH, and
 //! [`platform::Kernel::boot`] follows in 64-bit mode with everything [`platform::BootInfo`] promises.
@@ -7,52 +10,59 @@
 // On the build machine the boot code, which uses much of this, is left out.
 #![cfg_attr(not(target_os = "none"), allow(dead_code))]
 
-#[cfg(target_os = "none")]
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod bare;
 pub mod boot;
 mod console;
-mod cpu;
+pub mod cpu;
 mod firmware;
-mod interrupts;
-mod irq;
-mod layout;
-mod paging;
-mod power;
+pub mod interrupts;
+pub mod irq;
+pub mod layout;
+pub mod machine;
+pub mod paging;
+pub mod power;
+pub mod sensitive;
 mod smp;
-mod time;
+pub mod time;
 mod trap;
 
 use core::marker::PhantomData;
 
+use machine::Machine;
 use platform::Kernel;
 
-pub use boot::NativeBoot;
-pub use console::NativeConsole;
-pub use cpu::NativeCpu;
-pub use interrupts::NativeInterrupts;
-pub use paging::NativePaging;
-pub use power::NativePower;
-pub use smp::NativeSmp;
-pub use time::{NativeClock, NativeTimer};
+pub use bare::Bare;
+pub use boot::PcBoot;
+pub use console::PcConsole;
+pub use cpu::PcCpu;
+pub use interrupts::PcInterrupts;
+pub use paging::PcPaging;
+pub use power::PcPower;
+pub use smp::PcSmp;
+pub use time::{PcClock, PcTimer};
 
-/// A bare PC below the kernel `K`.
+/// A PC below the kernel `K`, whose sensitive operations are done as `M` does them.
 #[derive(Debug)]
-pub struct Native<K>(PhantomData<K>);
+pub struct Pc<K, M>(PhantomData<(K, M)>);
 
-impl<K: Kernel> platform::Platform for Native<K> {
-    const NAME: &'static str = "native";
-    type Cpu = NativeCpu<K>;
-    type Paging = NativePaging<K>;
-    type Interrupts = NativeInterrupts<K>;
-    type Clock = NativeClock<K>;
-    type Timer = NativeTimer<K>;
-    type Smp = NativeSmp<K>;
-    type Console = NativeConsole<K>;
-    type Power = NativePower<K>;
-    type Boot = NativeBoot<K>;
+/// A bare PC.
+pub type Native<K> = Pc<K, Bare>;
+
+impl<K: Kernel, M: Machine> platform::Platform for Pc<K, M> {
+    const NAME: &'static str = M::NAME;
+    type Cpu = PcCpu<K, M>;
+    type Paging = PcPaging<K, M>;
+    type Interrupts = PcInterrupts<K, M>;
+    type Clock = PcClock<K, M>;
+    type Timer = PcTimer<K, M>;
+    type Smp = PcSmp<K, M>;
+    type Console = PcConsole<K, M>;
+    type Power = PcPower<K, M>;
+    type Boot = PcBoot<K, M>;
 }
 
 /// Makes the boot code enter the kernel `$kernel` (a [`platform::Kernel`]); once, in the executable.
@@ -66,7 +76,7 @@ macro_rules! boot_entry {
             #[unsafe(no_mangle)]
             extern "C" fn native_boot_entry(start_info: u64, first_tick: u64) -> ! {
                 // SAFETY: the boot code calls once, with what the loader and the processor gave it.
-                unsafe { $crate::boot::start::<$kernel>(start_info, first_tick) }
+                unsafe { $crate::boot::start::<$kernel, $crate::Bare>(start_info, first_tick) }
             }
         };
     };

@@ -3,26 +3,30 @@
 #[cfg(target_os = "none")]
 pub(crate) mod entry;
 pub mod memory_map;
+#[cfg(target_os = "none")]
+pub(crate) mod secondary;
 pub mod start_info;
 #[cfg(target_os = "none")]
 mod tables;
 
 use core::marker::PhantomData;
 
-use platform::{Kernel, Machine, Unusable};
+use platform::{Kernel, Unusable};
 
 #[cfg(target_os = "none")]
 pub use start::start;
 
-/// [`platform::Boot`] of a bare PC.
+use crate::machine::Machine;
+
+/// [`platform::Boot`] of a PC.
 #[derive(Debug)]
-pub struct NativeBoot<K>(PhantomData<K>);
+pub struct PcBoot<K, M>(PhantomData<(K, M)>);
 
 #[platform::backend]
-impl<K: Kernel> platform::Boot for NativeBoot<K> {
+impl<K: Kernel, M: Machine> platform::Boot for PcBoot<K, M> {
     #[cold]
-    fn discover() -> Result<Machine, Unusable> {
-        discover::machine::<K>()
+    fn discover() -> Result<platform::Machine, Unusable> {
+        discover::machine::<K, M>()
     }
 }
 

@@ -1,9 +1,9 @@
 //! Address spaces and translations: four levels, user pages of 4 KiB.
 
-pub(crate) mod entry;
+pub mod entry;
 pub(crate) mod flush;
 pub(crate) mod space;
-pub(crate) mod walker;
+pub mod walker;
 pub(crate) mod window;
 
 use core::marker::PhantomData;
@@ -15,12 +15,13 @@ use platform::{
 };
 
 use crate::layout::{DIRECT_MAP, IMAGE_BASE, KERNEL_WINDOW, PLATFORM_WINDOW, direct};
-use entry::LeafKind;
+use crate::machine::Machine;
+use entry::{Entry, LeafKind, Level};
 use walker::{Table, TableMemory, Walker};
 
-/// [`platform::Paging`] of a bare PC.
+/// [`platform::Paging`] of a PC.
 #[derive(Debug)]
-pub struct NativePaging<K>(PhantomData<K>);
+pub struct PcPaging<K, M>(PhantomData<(K, M)>);
 
 /// The kernel's own space.
 static KERNEL_ROOT: AtomicU64 = AtomicU64::new(0);
@@ -56,14 +57,14 @@ pub(crate) unsafe fn direct_table<'a>(frame: PhysFrame) -> &'a Table {
     unsafe { &*direct(frame.start()).as_ptr() }
 }
 
-/// Tables in frames the kernel hands out.
-pub(crate) struct KernelFrames<K>(PhantomData<K>);
+/// Tables in frames the kernel hands out, written as the machine wants it.
+pub(crate) struct KernelFrames<K, M>(PhantomData<(K, M)>);
 
-impl<K> KernelFrames<K> {
+impl<K, M> KernelFrames<K, M> {
     pub(crate) const NEW: Self = Self(PhantomData);
 }
 
-impl<K: Kernel> TableMemory for KernelFrames<K> {
+impl<K: Kernel, M: Machine> TableMemory for KernelFrames<K, M> {
     #[inline(always)]
     unsafe fn table(&self, frame: PhysFrame) -> &Table {
         // SAFETY: as the caller promised.
@@ -79,6 +80,31 @@ impl<K: Kernel> TableMemory for KernelFrames<K> {
     fn free(&self, frame: PhysFrame) {
         K::free_table_frame(frame);
     }
+
+    #[inline(always)]
+    fn announce(&self, frame: PhysFrame, level: Level) {
+        M::announce_table(frame, level);
+    }
+
+    #[inline(always)]
+    fn release(&self, frame: PhysFrame, level: Level) {
+        M::release_table(frame, level);
+    }
+
+    #[inline(always)]
+    fn set(&self, slot: &AtomicU64, entry: Entry, level: Level) {
+        M::set_entry(slot, entry, level);
+    }
+
+    #[inline(always)]
+    fn set_in_batch(&self, slot: &AtomicU64, entry: Entry) {
+        M::set_entry_in_batch(slot, entry);
+    }
+
+    #[inline(always)]
+    fn batch<R>(&self, work: impl FnOnce() -> R) -> R {
+        M::batch(work)
+    }
 }
 
 #[inline(always)]
@@ -87,19 +113,19 @@ fn frame_of(root: Root) -> PhysFrame {
 }
 
 #[inline(always)]
-fn user<K: Kernel>(root: Root) -> Walker<'static, KernelFrames<K>> {
+fn user<K: Kernel, M: Machine>(root: Root) -> Walker<'static, KernelFrames<K, M>> {
     // SAFETY: a root token leads to a top-level table of ours, and the kernel serializes what changes one space.
     unsafe { Walker::user(&KernelFrames::NEW, frame_of(root)) }
 }
 
 #[inline(always)]
-pub(crate) fn kernel<K: Kernel>(cache: CacheMode) -> Walker<'static, KernelFrames<K>> {
+pub(crate) fn kernel<K: Kernel, M: Machine>(cache: CacheMode) -> Walker<'static, KernelFrames<K, M>> {
     // SAFETY: the kernel's own top-level table stays for ever, and the windows have no large pages.
     unsafe { Walker::kernel(&KernelFrames::NEW, kernel_root(), LeafKind::kernel(cache)) }
 }
 
 #[platform::backend]
-impl<K: Kernel> platform::Paging for NativePaging<K> {
+impl<K: Kernel, M: Machine> platform::Paging for PcPaging<K, M> {
     fn new_root() -> Result<Root, OutOfFrames> {
         let frame = K::allocate_table_frame().ok_or(OutOfFrames)?;
         // SAFETY: the new frame is ours; the kernel's stays for ever.
@@ -111,24 +137,26 @@ impl<K: Kernel> platform::Paging for NativePaging<K> {
             table[index].store(kernel[index].load(Ordering::Relaxed), Ordering::Relaxed);
         }
         space::begin(table);
+        M::announce_table(frame, Level::ROOT);
         Ok(Root(frame.0))
     }
 
     unsafe fn drop_root(root: Root) {
-        user::<K>(root).free_tables(USER_ENTRIES);
+        user::<K, M>(root).free_tables(USER_ENTRIES);
+        M::release_table(frame_of(root), Level::ROOT);
         K::free_table_frame(frame_of(root));
     }
 
     #[inline(always)]
     fn activate(root: Root) {
         // SAFETY: a root token leads to a top-level table with the kernel's entries; the contract disables interrupts.
-        unsafe { space::activate(frame_of(root)) };
+        unsafe { space::activate::<M>(frame_of(root)) };
     }
 
     #[inline(always)]
     fn activate_kernel() {
         // SAFETY: it is the kernel's own.
-        unsafe { space::activate_kernel(kernel_root()) };
+        unsafe { space::activate_kernel::<M>(kernel_root()) };
     }
 
     fn map(
@@ -137,28 +165,28 @@ impl<K: Kernel> platform::Paging for NativePaging<K> {
         frames: &[PhysFrame],
         protection: Protection,
     ) -> Result<u64, OutOfFrames> {
-        user::<K>(root).map(page, frames, protection)
+        user::<K, M>(root).map(page, frames, protection)
     }
 
     fn replace(root: Root, page: VirtAddr, frame: PhysFrame, protection: Protection) -> bool {
-        let replaced = user::<K>(root).replace(page, frame, protection);
+        let replaced = user::<K, M>(root).replace(page, frame, protection);
         space::taken_away(frame_of(root));
         replaced
     }
 
     fn protect(root: Root, pages: PageRange, protection: Protection) {
-        user::<K>(root).protect(pages, protection);
+        user::<K, M>(root).protect(pages, protection);
         space::taken_away(frame_of(root));
     }
 
     fn unmap(root: Root, pages: PageRange, taken: &mut FrameBatch) -> VirtAddr {
-        let reached = user::<K>(root).unmap(pages, taken);
+        let reached = user::<K, M>(root).unmap(pages, taken);
         space::taken_away(frame_of(root));
         reached
     }
 
     fn query(root: Root, page: VirtAddr) -> Option<Mapping> {
-        user::<K>(root).query(page)
+        user::<K, M>(root).query(page)
     }
 
     fn fork(
@@ -168,13 +196,13 @@ impl<K: Kernel> platform::Paging for NativePaging<K> {
         mode: ForkMode,
         shared: &mut FrameBatch,
     ) -> Result<VirtAddr, OutOfFrames> {
-        let reached = user::<K>(parent).fork(&user::<K>(child), pages, mode, shared);
+        let reached = user::<K, M>(parent).fork(&user::<K, M>(child), pages, mode, shared);
         space::taken_away(frame_of(parent));
         reached
     }
 
     fn flush(root: Root, pages: PageRange, cpus: CpuSet) {
-        flush::user(frame_of(root), pages, cpus);
+        flush::user::<M>(frame_of(root), pages, cpus);
     }
 
     fn map_kernel(
@@ -183,14 +211,14 @@ impl<K: Kernel> platform::Paging for NativePaging<K> {
         protection: Protection,
         cache: CacheMode,
     ) -> Result<(), OutOfFrames> {
-        kernel::<K>(cache).map(page, frames, protection).map(|_| ())
+        kernel::<K, M>(cache).map(page, frames, protection).map(|_| ())
     }
 
     fn unmap_kernel(pages: PageRange, taken: &mut FrameBatch) -> VirtAddr {
-        kernel::<K>(CacheMode::WriteBack).unmap(pages, taken)
+        kernel::<K, M>(CacheMode::WriteBack).unmap(pages, taken)
     }
 
     fn flush_kernel(pages: PageRange, cpus: CpuSet) {
-        flush::kernel(pages, cpus);
+        flush::kernel::<M>(pages, cpus);
     }
 }

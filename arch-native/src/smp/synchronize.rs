@@ -3,7 +3,8 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::time::tsc;
+use crate::machine::Machine;
+use crate::time::counter;
 
 const ROUNDS: u64 = 16;
 /// How often a turn is waited for; the other CPU may not run at the moment.
@@ -14,23 +15,23 @@ static TURN: AtomicU64 = AtomicU64::new(0);
 static LAST: AtomicU64 = AtomicU64::new(0);
 
 /// The part of the CPU that starts another.
-pub fn as_first() {
+pub fn as_first<M: Machine>() {
     LAST.store(0, Ordering::Relaxed);
     // The second waits for its first turn; what an earlier CPU left behind does not count.
     TURN.store(0, Ordering::Release);
-    if !take_turns(0) {
-        tsc::guard();
+    if !take_turns::<M>(0) {
+        counter::guard();
     }
 }
 
 /// The part of the CPU that is started.
-pub fn as_second() {
-    if !take_turns(1) {
-        tsc::guard();
+pub fn as_second<M: Machine>() {
+    if !take_turns::<M>(1) {
+        counter::guard();
     }
 }
 
-fn take_turns(who: u64) -> bool {
+fn take_turns<M: Machine>(who: u64) -> bool {
     let mut good = true;
     for round in 0..ROUNDS {
         let mine = 2 * round + who;
@@ -41,7 +42,7 @@ fn take_turns(who: u64) -> bool {
         if !came {
             return false;
         }
-        let now = tsc::ticks();
+        let now = M::ticks();
         good &= now >= LAST.swap(now, Ordering::AcqRel);
         TURN.store(mine + 1, Ordering::Release);
     }

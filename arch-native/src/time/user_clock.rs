@@ -66,13 +66,13 @@ mod image {
 pub fn get() -> Option<UserClock> {
     use core::sync::atomic::Ordering::Relaxed;
 
-    use super::tsc;
+    use super::counter;
 
-    let tick = tsc::tick()?;
-    if !tsc::is_synchronized() {
+    let tick = counter::tick()?;
+    if !counter::is_synchronized() {
         return None;
     }
-    image::PAGE.origin.store(tsc::origin(), Relaxed);
+    image::PAGE.origin.store(counter::origin(), Relaxed);
     image::PAGE.tick.store(tick.0, Relaxed);
     Some(UserClock { data: image::frame(), code: image::code() })
 }
