@@ -5,13 +5,14 @@ use core::arch::x86_64::{__cpuid_count, CpuidResult};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use platform::{IrqState, Nanoseconds, PhysAddr, PhysFrame, PhysRange, Protection, Unusable, VirtAddr};
+use platform::{IrqState, Kernel, Nanoseconds, PhysAddr, PhysFrame, PhysRange, Protection, Unusable, VirtAddr};
 use volatile::VolatilePtr;
 use x86_64::instructions::port::Port;
 use x86_64::registers::control::{Cr4, Cr4Flags};
 use x86_64::registers::model_specific::Msr;
 use x86_64::structures::DescriptorTablePointer;
 
+use crate::boot::memory_map::MemoryMap;
 use crate::cpu::features::{Features, has};
 use crate::cpu::smap::smap_site;
 use crate::interrupts::local_apic::{IA32_APIC_BASE, Register};
@@ -32,6 +33,21 @@ impl Machine for Bare {
     const NAME: &'static str = "native";
     const UNUSED: Features = Features::empty();
     const RECORDED: bool = false;
+
+    #[inline(always)]
+    fn begin(_: &mut MemoryMap, _: Option<PhysAddr>) -> Result<(), Unusable> {
+        Ok(())
+    }
+
+    fn refuse<K: Kernel>(reason: Unusable) -> ! {
+        #[cfg(target_os = "none")]
+        {
+            crate::console::init::<Self>();
+            crate::power::unusable::<K, Self>(reason)
+        }
+        #[cfg(not(target_os = "none"))]
+        unreachable!("{}", reason.0)
+    }
 
     #[inline(always)]
     fn irq_disable() {
@@ -221,7 +237,7 @@ impl Machine for Bare {
     fn end_switch() {}
 
     #[inline(always)]
-    fn show_memory(_: PhysAddr) {}
+    fn adopt_tables(_: PhysFrame, _: PhysAddr) {}
 
     fn beside_image() -> impl IntoIterator<Item = (VirtAddr, PhysRange, Protection)> {
         []
@@ -299,22 +315,8 @@ impl Machine for Bare {
         unsafe { Port::new(port).write(value) };
     }
 
-    #[inline(always)]
-    fn ticks() -> u64 {
-        let (low, high): (u64, u64);
-        // SAFETY: reads a counter.
-        unsafe {
-            asm!("lfence", "rdtsc", out("rax") low, out("rdx") high, options(nomem, nostack, preserves_flags));
-        }
-        high << 32 | low
-    }
-
     fn find_rates(sources: Sources) -> Result<(), Unusable> {
         calibrate::run(sources)
-    }
-
-    fn is_user_counter() -> bool {
-        true
     }
 
     fn enable_timer() {

@@ -1,69 +1,57 @@
 //! The platform of an x86-64 PC, generic over how its sensitive operations are done: [`Pc`]; of a bare one: [`Native`].
 //!
-//! [`machine::Machine`] lists those operations. Everything else here, from the entry points to ACPI, is the same where a
-//! hypervisor shows its guests a PC and wants to be called for them.
+//! [`machine::Machine`] lists those operations, and [`Bare`] does them by the bare instructions. Everything else here, from
+//! the entry points to ACPI, is the same where a hypervisor shows its guests a PC and wants to be called for them.
 //!
 //! The kernel's executable names its upcalls once, with [`boot_entry`]; the loader enters here by PVH, and
 //! [`platform::Kernel::boot`] follows in 64-bit mode with everything [`platform::BootInfo`] promises.
+//!
+//! What has no PC in it (table entries and walks, the layout of the upper half, the memory map, the first tables, the
+//! time stamp counter as a clock) is public, for backends that share it; without the feature `pc` there is nothing else.
 #![no_std]
 #![warn(missing_docs)]
 // On the build machine the boot code, which uses much of this, is left out.
 #![cfg_attr(not(target_os = "none"), allow(dead_code))]
 
+#[cfg(feature = "pc")]
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-mod bare;
 pub mod boot;
-mod console;
-pub mod cpu;
-mod firmware;
-pub mod interrupts;
-pub mod irq;
 pub mod layout;
-pub mod machine;
 pub mod paging;
-pub mod power;
-pub mod sensitive;
-mod smp;
 pub mod time;
+
+#[cfg(feature = "pc")]
+mod bare;
+#[cfg(feature = "pc")]
+mod console;
+#[cfg(feature = "pc")]
+pub mod cpu;
+#[cfg(feature = "pc")]
+mod firmware;
+#[cfg(feature = "pc")]
+pub mod interrupts;
+#[cfg(feature = "pc")]
+pub mod irq;
+#[cfg(feature = "pc")]
+pub mod machine;
+#[cfg(feature = "pc")]
+mod pc;
+#[cfg(feature = "pc")]
+pub mod power;
+#[cfg(feature = "pc")]
+pub mod sensitive;
+#[cfg(feature = "pc")]
+mod smp;
+#[cfg(feature = "pc")]
 mod trap;
 
-use core::marker::PhantomData;
-
-use machine::Machine;
-use platform::Kernel;
-
-pub use bare::Bare;
-pub use boot::PcBoot;
-pub use console::PcConsole;
-pub use cpu::PcCpu;
-pub use interrupts::PcInterrupts;
-pub use paging::PcPaging;
-pub use power::PcPower;
-pub use smp::PcSmp;
-pub use time::{PcClock, PcTimer};
-
-/// A PC below the kernel `K`, whose sensitive operations are done as `M` does them.
-#[derive(Debug)]
-pub struct Pc<K, M>(PhantomData<(K, M)>);
-
-/// A bare PC.
-pub type Native<K> = Pc<K, Bare>;
-
-impl<K: Kernel, M: Machine> platform::Platform for Pc<K, M> {
-    const NAME: &'static str = M::NAME;
-    type Cpu = PcCpu<K, M>;
-    type Paging = PcPaging<K, M>;
-    type Interrupts = PcInterrupts<K, M>;
-    type Clock = PcClock<K, M>;
-    type Timer = PcTimer<K, M>;
-    type Smp = PcSmp<K, M>;
-    type Console = PcConsole<K, M>;
-    type Power = PcPower<K, M>;
-    type Boot = PcBoot<K, M>;
-}
+#[cfg(feature = "pc")]
+pub use pc::{
+    Bare, Native, Pc, PcBoot, PcClock, PcConsole, PcCpu, PcInterrupts, PcPaging, PcPower, PcSmp, PcTimer,
+};
 
 /// Makes the boot code enter the kernel `$kernel` (a [`platform::Kernel`]); once, in the executable.
 #[macro_export]

@@ -11,9 +11,10 @@
 use core::arch::x86_64::CpuidResult;
 use core::sync::atomic::AtomicU64;
 
-use platform::{IrqState, Nanoseconds, PhysAddr, PhysFrame, PhysRange, Protection, Unusable, VirtAddr};
+use platform::{IrqState, Kernel, Nanoseconds, PhysAddr, PhysFrame, PhysRange, Protection, Unusable, VirtAddr};
 use x86_64::structures::DescriptorTablePointer;
 
+use crate::boot::memory_map::MemoryMap;
 use crate::cpu::features::Features;
 use crate::interrupts::local_apic::Register;
 use crate::paging::entry::{Entry, Level};
@@ -57,6 +58,14 @@ pub trait Machine: Sized + 'static {
     const UNUSED: Features;
     /// Sensitive instructions in assembly are recorded sites.
     const RECORDED: bool;
+
+    // The beginning.
+
+    /// Makes the other operations usable, on the first page tables, on the boot CPU. It may take memory from `memory`,
+    /// and `low_page`, a page below 1 MiB, is kept for starting CPUs.
+    fn begin(memory: &mut MemoryMap, low_page: Option<PhysAddr>) -> Result<(), Unusable>;
+    /// Says why the boot cannot go on and ends the machine, though no other operation can be used yet.
+    fn refuse<K: Kernel>(reason: Unusable) -> !;
 
     // The interrupt flag.
 
@@ -164,9 +173,9 @@ pub trait Machine: Sized + 'static {
     fn begin_switch();
     /// Ends it: all is as it was set. Context: interrupts disabled.
     fn end_switch();
-    /// The direct map shows physical memory up to `end`, or will once the first of the kernel's own spaces is loaded.
-    /// Called before any table is announced.
-    fn show_memory(end: PhysAddr);
+    /// `root` and the tables below it, which the first page tables show at their own addresses and in the direct map,
+    /// are complete and about to be loaded for the first time. Physical memory ends at `memory_end`.
+    fn adopt_tables(root: PhysFrame, memory_end: PhysAddr);
     /// What must be mapped beside the image, and where.
     fn beside_image() -> impl IntoIterator<Item = (VirtAddr, PhysRange, Protection)>;
 
@@ -212,13 +221,9 @@ pub trait Machine: Sized + 'static {
 
     // Time.
 
-    /// The counter that is the clock, after everything before it. All CPUs' show the same, more or less.
-    fn ticks() -> u64;
-    /// Finds the rates of the counter and of the timer ([`crate::time::counter::set_rate`],
-    /// [`crate::time::timer`]). Context: interrupts disabled, the timer free.
+    /// Finds the rates of the time stamp counter ([`crate::time::tsc::set_rate`]) and of the timer. Context: interrupts
+    /// disabled, the timer free.
     fn find_rates(sources: Sources) -> Result<(), Unusable>;
-    /// Whether user mode may read the counter by `rdtsc`.
-    fn is_user_counter() -> bool;
     /// Sets this CPU's timer up, with nothing to come. Its vector is [`crate::interrupts::vectors::TIMER`].
     fn enable_timer();
     /// Lets this CPU's timer interrupt once in `left`, not before; it may be early if it cannot reach that far.

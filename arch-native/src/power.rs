@@ -9,7 +9,7 @@ use x86_64::structures::DescriptorTablePointer;
 use crate::cpu::features::{Features, has};
 use crate::firmware::power as acpi;
 use crate::machine::Machine;
-use crate::time::counter;
+use crate::time::tsc;
 
 /// [`platform::Power`] of a PC.
 #[derive(Debug)]
@@ -90,11 +90,11 @@ impl<K: Kernel, M: Machine> platform::Power for PcPower<K, M> {
             // SAFETY: nothing else answers at this port under a hypervisor.
             unsafe { M::out32(DEBUG_EXIT, u32::from(value)) };
             // The emulator ends a moment later.
-            counter::spin::<M>(counter::TICKS_FOR_EFFECT);
+            tsc::spin(tsc::TICKS_FOR_EFFECT);
         }
         M::power_off();
         acpi::enter_s5::<M>();
-        counter::spin::<M>(counter::TICKS_FOR_EFFECT);
+        tsc::spin(tsc::TICKS_FOR_EFFECT);
         // Nothing could switch the machine off. A panic must not restart it and hide itself.
         if !matches!(how, End::Panic | End::Unusable) {
             triple_fault::<M>();
@@ -108,15 +108,15 @@ impl<K: Kernel, M: Machine> platform::Power for PcPower<K, M> {
 fn restart<M: Machine>() {
     M::restart();
     acpi::reset::<M>();
-    counter::spin::<M>(counter::TICKS_FOR_EFFECT);
+    tsc::spin(tsc::TICKS_FOR_EFFECT);
     // SAFETY: the machine is to be reset; a port that does not exist swallows the write.
     unsafe {
         M::out8(CHIPSET_RESET, 0x02);
         M::out8(CHIPSET_RESET, 0x06);
-        counter::spin::<M>(counter::TICKS_FOR_EFFECT);
+        tsc::spin(tsc::TICKS_FOR_EFFECT);
         M::out8(KEYBOARD_COMMAND, 0xfe);
     }
-    counter::spin::<M>(counter::TICKS_FOR_EFFECT);
+    tsc::spin(tsc::TICKS_FOR_EFFECT);
     triple_fault::<M>();
 }
 

@@ -1,5 +1,7 @@
 //! Discovery of the machine: [`platform::Boot::discover`].
 
+use core::marker::PhantomData;
+
 use platform::{CacheMode, CpuId, CpuSet, Kernel, MAX_CPUS, Unusable};
 
 use crate::cpu::features::{Features, cpuid, has};
@@ -13,7 +15,19 @@ use crate::time::Sources;
 
 const REGISTERS_BYTES: u64 = 4096;
 
-pub fn machine<K: Kernel, M: Machine>() -> Result<platform::Machine, Unusable> {
+/// [`platform::Boot`] of a PC.
+#[derive(Debug)]
+pub struct PcBoot<K, M>(PhantomData<(K, M)>);
+
+#[platform::backend]
+impl<K: Kernel, M: Machine> platform::Boot for PcBoot<K, M> {
+    #[cold]
+    fn discover() -> Result<platform::Machine, Unusable> {
+        machine::<K, M>()
+    }
+}
+
+fn machine<K: Kernel, M: Machine>() -> Result<platform::Machine, Unusable> {
     let description = firmware::describe::<K, M>();
     if description.has_pic {
         pic::silence::<M>();

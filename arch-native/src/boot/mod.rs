@@ -1,35 +1,20 @@
 //! From the loader to [`platform::Kernel::boot`], and the discovery of the machine.
 
-#[cfg(target_os = "none")]
+#[cfg(feature = "pc")]
+mod discover;
+#[cfg(all(target_os = "none", feature = "pc"))]
 pub(crate) mod entry;
 pub mod memory_map;
-#[cfg(target_os = "none")]
+#[cfg(all(target_os = "none", feature = "pc"))]
 pub(crate) mod secondary;
+#[cfg(all(target_os = "none", feature = "pc"))]
+mod start;
+#[cfg(feature = "pc")]
 pub mod start_info;
 #[cfg(target_os = "none")]
-mod tables;
+pub mod tables;
 
-use core::marker::PhantomData;
-
-use platform::{Kernel, Unusable};
-
-#[cfg(target_os = "none")]
+#[cfg(feature = "pc")]
+pub use discover::PcBoot;
+#[cfg(all(target_os = "none", feature = "pc"))]
 pub use start::start;
-
-use crate::machine::Machine;
-
-/// [`platform::Boot`] of a PC.
-#[derive(Debug)]
-pub struct PcBoot<K, M>(PhantomData<(K, M)>);
-
-#[platform::backend]
-impl<K: Kernel, M: Machine> platform::Boot for PcBoot<K, M> {
-    #[cold]
-    fn discover() -> Result<platform::Machine, Unusable> {
-        discover::machine::<K, M>()
-    }
-}
-
-mod discover;
-#[cfg(target_os = "none")]
-mod start;

@@ -16,7 +16,7 @@ use crate::cpu::segments::{self, CpuTables};
 use crate::cpu::{control, extended_state, smap};
 use crate::layout::{IMAGE_BASE, KERNEL_WINDOW, USER_TOP, direct};
 use crate::machine::Machine;
-use crate::time::counter;
+use crate::time::tsc;
 use crate::trap::idt;
 use crate::{console, firmware, paging, power, smp};
 
@@ -53,32 +53,54 @@ unsafe impl Sync for FactsCell {}
 
 static FACTS: FactsCell = FactsCell(UnsafeCell::new(MaybeUninit::zeroed()));
 
+/// What the loader said, and what follows from it.
+struct Known {
+    given: StartInfo,
+    map: MemoryMap,
+    /// The page for the first instructions of other CPUs.
+    low_page: Option<PhysAddr>,
+}
+
 /// Enters the kernel, or says why it cannot.
 ///
 /// # Safety
 /// Called once by the boot code, on the first page tables, with the address of the loader's start information and the
-/// machine's counter at the first instruction.
+/// time stamp counter at the first instruction.
 pub unsafe fn start<K: Kernel, M: Machine>(start_info: u64, first_tick: u64) -> ! {
-    counter::set_origin(first_tick);
+    tsc::set_origin(first_tick);
+    // Nothing sensitive is done before the machine has begun.
+    // SAFETY: as the caller promised.
+    let begun = unsafe { read(start_info) }.and_then(|mut known| {
+        M::begin(&mut known.map, known.low_page)?;
+        Ok(known)
+    });
+    let known = match begun {
+        Ok(known) => known,
+        Err(reason) => M::refuse::<K>(reason),
+    };
     console::init::<M>();
     // SAFETY: as the caller promised.
-    match unsafe { prepare::<K, M>(start_info) } {
+    match unsafe { prepare::<K, M>(known) } {
         Ok(info) => K::boot(info),
         Err(reason) => power::unusable::<K, M>(reason),
     }
 }
 
-unsafe fn prepare<K: Kernel, M: Machine>(start_info: u64) -> Result<&'static BootInfo, Unusable> {
-    features::detect::<M>()?;
+unsafe fn read(start_info: u64) -> Result<Known, Unusable> {
     // SAFETY: the first page tables show physical memory below 4 GiB at its own address.
     let given = unsafe { StartInfo::read(start_info)? };
     let mut map = memory(&given)?;
-
-    let trampoline = map.last_usable_page_below(REAL_MODE_LIMIT);
-    if let Some(page) = trampoline {
+    let low_page = map.last_usable_page_below(REAL_MODE_LIMIT);
+    if let Some(page) = low_page {
         map.carve(page, Some(MemoryKind::Kernel))?;
     }
-    smp::set_trampoline(trampoline.map(|page| page.start));
+    Ok(Known { given, map, low_page: low_page.map(|page| page.start) })
+}
+
+unsafe fn prepare<K: Kernel, M: Machine>(known: Known) -> Result<&'static BootInfo, Unusable> {
+    let Known { given, mut map, low_page } = known;
+    features::detect::<M>()?;
+    smp::set_trampoline(low_page);
 
     if has(Features::SMAP) && !M::RECORDED {
         // SAFETY: the image is writable under the first page tables, and this is the only CPU.
@@ -86,12 +108,12 @@ unsafe fn prepare<K: Kernel, M: Machine>(start_info: u64) -> Result<&'static Boo
     }
 
     let memory_end = map.regions().last().map_or(PhysAddr(0), |region| region.range.end);
-    M::show_memory(memory_end);
     let room =
         map.largest_usable_below(IDENTITY_LIMIT).ok_or(Unusable("there is no free memory below 4 GiB"))?;
-    // SAFETY: usable RAM below 4 GiB, which the first page tables show in the direct map and nothing has used yet.
+    // SAFETY: usable RAM below 4 GiB, which nothing has used yet.
     let mut bump = unsafe { Bump::new(room) };
     let root = translations::<M>(&mut bump, &map)?;
+    M::adopt_tables(root, memory_end);
     map.carve(bump.used(), Some(MemoryKind::Kernel))?;
 
     // SAFETY: the tables map this code, its stack and its data as the first ones do; NX and write protection are
@@ -191,7 +213,7 @@ fn outward(range: PhysRange) -> PhysRange {
 
 /// The kernel's own space: the direct map and the image by its sections.
 fn translations<M: Machine>(bump: &mut Bump, map: &MemoryMap) -> Result<PhysFrame, Unusable> {
-    let mut tables = KernelTables::<M>::new(bump, LargePages { gibibyte: has(Features::GIBIBYTE_PAGES) })?;
+    let mut tables = KernelTables::new(bump, LargePages { gibibyte: has(Features::GIBIBYTE_PAGES) })?;
     tables.direct_map(map.regions())?;
     tables.windows()?;
     let read = Protection::READ;

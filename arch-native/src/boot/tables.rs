@@ -1,17 +1,14 @@
 //! The kernel's own translations: direct map, image, and the top-level entries that every space shares.
 
-use core::marker::PhantomData;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
 use platform::{
     CacheMode, MemoryRegion, PAGE_SIZE, PhysAddr, PhysFrame, PhysRange, Protection, Unusable, VirtAddr,
 };
 
-use crate::layout::{DIRECT_MAP, KERNEL_WINDOW, PLATFORM_WINDOW, direct};
-use crate::machine::Machine;
-use crate::paging::entry::{ENTRIES, Entry, LeafKind, Level};
+use crate::layout::{DIRECT_MAP, KERNEL_WINDOW, PLATFORM_WINDOW};
+use crate::paging::entry::{ENTRIES, Entry, LeafKind};
 
-/// Frames from the start of one usable range.
+/// Frames from the start of one usable range that is mapped at its own address.
+#[derive(Debug)]
 pub struct Bump {
     range: PhysRange,
     next: PhysAddr,
@@ -19,7 +16,7 @@ pub struct Bump {
 
 impl Bump {
     /// # Safety
-    /// `range` is free RAM, page aligned and, while this lives, in the direct map.
+    /// `range` is free RAM, page aligned and, while this lives, mapped at its own address.
     pub unsafe fn new(range: PhysRange) -> Self {
         Self { range, next: range.start }
     }
@@ -31,8 +28,8 @@ impl Bump {
         }
         let frame = self.next.frame();
         self.next = self.next + PAGE_SIZE;
-        // SAFETY: free RAM in the direct map.
-        unsafe { direct(frame.start()).as_mut_ptr::<u8>().write_bytes(0, PAGE_SIZE as usize) };
+        // SAFETY: free RAM, mapped at its own address.
+        unsafe { core::ptr::write_bytes(frame.start().0 as *mut u8, 0, PAGE_SIZE as usize) };
         Ok(frame)
     }
 
@@ -43,25 +40,25 @@ impl Bump {
 }
 
 /// Sizes of pages above 4 KiB that the processor has, by level of their entry.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct LargePages {
     /// 1 GiB.
     pub gibibyte: bool,
 }
 
-/// Kernel translations under construction, reached through the direct map of the first page tables.
-pub struct KernelTables<'a, M> {
+/// Kernel translations under construction, reached at their own addresses.
+#[derive(Debug)]
+pub struct KernelTables<'a> {
     bump: &'a mut Bump,
     root: PhysFrame,
     large: LargePages,
-    machine: PhantomData<M>,
 }
 
-impl<'a, M: Machine> KernelTables<'a, M> {
+impl<'a> KernelTables<'a> {
+    /// Tables with nothing in them.
     pub fn new(bump: &'a mut Bump, large: LargePages) -> Result<Self, Unusable> {
         let root = bump.frame()?;
-        M::announce_table(root, Level::ROOT);
-        Ok(Self { bump, root, large, machine: PhantomData })
+        Ok(Self { bump, root, large })
     }
 
     /// The frame to load into CR3.
@@ -94,7 +91,7 @@ impl<'a, M: Machine> KernelTables<'a, M> {
         for (start, end) in [KERNEL_WINDOW, PLATFORM_WINDOW] {
             let mut address = start.0;
             while address < end.0 {
-                self.next_table(self.root, address, Level(4))?;
+                self.next_table(self.root, index(address, 4))?;
                 address += 1 << 39;
             }
         }
@@ -113,18 +110,18 @@ impl<'a, M: Machine> KernelTables<'a, M> {
         while from < physical.end.0 {
             let left = physical.end.0 - from;
             let fits = |bytes: u64| (at | from).is_multiple_of(bytes) && left >= bytes;
-            let third = self.next_table(self.root, at, Level(4))?;
+            let third = self.next_table(self.root, index(at, 4))?;
             let step = if self.large.gibibyte && fits(1 << 30) {
-                self.set(third, at, Level(3), Entry(leaf.0 | from | Entry::LARGE));
+                self.set(third, index(at, 3), leaf.0 | from | Entry::LARGE);
                 1 << 30
             } else {
-                let second = self.next_table(third, at, Level(3))?;
+                let second = self.next_table(third, index(at, 3))?;
                 if fits(1 << 21) {
-                    self.set(second, at, Level(2), Entry(leaf.0 | from | Entry::LARGE));
+                    self.set(second, index(at, 2), leaf.0 | from | Entry::LARGE);
                     1 << 21
                 } else {
-                    let first = self.next_table(second, at, Level(2))?;
-                    self.set(first, at, Level(1), Entry(leaf.0 | from));
+                    let first = self.next_table(second, index(at, 2))?;
+                    self.set(first, index(at, 1), leaf.0 | from);
                     PAGE_SIZE
                 }
             };
@@ -134,26 +131,30 @@ impl<'a, M: Machine> KernelTables<'a, M> {
         Ok(())
     }
 
-    /// The entry for `address` in a table of `level`.
-    fn slot(&self, table: PhysFrame, address: u64, level: Level) -> &AtomicU64 {
-        let index = (address >> (12 + 9 * (level.0 - 1))) as usize & (ENTRIES - 1);
-        // SAFETY: a table of ours, in the direct map.
-        unsafe { AtomicU64::from_ptr(direct(table.start()).as_mut_ptr::<u64>().add(index)) }
+    fn slot(&mut self, table: PhysFrame, index: usize) -> *mut u64 {
+        debug_assert!(index < ENTRIES);
+        (table.start().0 as *mut u64).wrapping_add(index)
     }
 
-    fn set(&self, table: PhysFrame, address: u64, level: Level, entry: Entry) {
-        M::set_entry(self.slot(table, address, level), entry, level);
+    fn set(&mut self, table: PhysFrame, index: usize, entry: u64) {
+        let slot = self.slot(table, index);
+        // SAFETY: a table of ours, mapped at its own address.
+        unsafe { slot.write(entry) };
     }
 
-    /// The table below the entry for `address` in a table of `level`, made if there is none.
-    fn next_table(&mut self, table: PhysFrame, address: u64, level: Level) -> Result<PhysFrame, Unusable> {
-        let entry = Entry(self.slot(table, address, level).load(Relaxed));
+    fn next_table(&mut self, table: PhysFrame, index: usize) -> Result<PhysFrame, Unusable> {
+        let slot = self.slot(table, index);
+        // SAFETY: a table of ours, mapped at its own address.
+        let entry = Entry(unsafe { slot.read() });
         if entry.is_present() {
             return Ok(entry.frame());
         }
         let frame = self.bump.frame()?;
-        M::announce_table(frame, Level(level.0 - 1));
-        self.set(table, address, level, Entry::kernel_table(frame));
+        self.set(table, index, Entry::kernel_table(frame).0);
         Ok(frame)
     }
+}
+
+const fn index(address: u64, level: u32) -> usize {
+    (address >> (12 + 9 * (level - 1))) as usize & (ENTRIES - 1)
 }

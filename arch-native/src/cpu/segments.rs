@@ -102,6 +102,7 @@ impl CpuTables {
     }
 
     /// What `lgdt` takes.
+    #[inline]
     pub fn gdt(this: *const Self) -> DescriptorTablePointer {
         // SAFETY: the tables are initialized.
         let gdt = unsafe { &(*this).gdt };

@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 
 use platform::{CacheMode, Kernel, OutOfFrames, PAGE_SIZE, PhysAddr, PhysFrame, Protection, VirtAddr};
 
-use super::kernel;
+use super::pc_kernel;
 use crate::irq::IrqLock;
 use crate::layout::PLATFORM_WINDOW;
 use crate::machine::Machine;
@@ -53,7 +53,7 @@ impl<K: Kernel, M: Machine> PhysicalWindow<K, M> {
             // Also if this fails: what was mapped so far stays mapped.
             window.next = at + pages * PAGE_SIZE;
             for n in 0..pages {
-                kernel::<K, M>(cache).map(
+                pc_kernel::<K, M>(cache).map(
                     at + n * PAGE_SIZE,
                     &[first + n],
                     Protection::READ | Protection::WRITE,

@@ -14,7 +14,7 @@ use crate::cpu::{PcCpu, control, extended_state};
 use crate::interrupts::local_apic::{self, NmiLines};
 use crate::interrupts::vectors;
 use crate::machine::{Machine, SecondaryState};
-use crate::time::counter;
+use crate::time::tsc;
 use crate::trap::idt;
 
 /// [`platform::Smp`] of a PC.
@@ -81,14 +81,14 @@ const AFTER_INIT: u64 = 10_000;
 const BEFORE_SECOND_STARTUP: u64 = 200_000;
 
 /// Waits until `done` or for `nanoseconds`; whether it was done.
-fn wait<M: Machine>(nanoseconds: u64, mut done: impl FnMut() -> bool) -> bool {
-    let start = M::ticks();
-    let most = counter::nanosecond().apply_up(nanoseconds);
+fn wait(nanoseconds: u64, mut done: impl FnMut() -> bool) -> bool {
+    let start = tsc::ticks();
+    let most = tsc::nanosecond().apply_up(nanoseconds);
     loop {
         if done() {
             return true;
         }
-        if M::ticks().wrapping_sub(start) > most {
+        if tsc::ticks().wrapping_sub(start) > most {
             return false;
         }
         core::hint::spin_loop();
@@ -103,9 +103,11 @@ impl<K: Kernel, M: Machine> platform::Smp for PcSmp<K, M> {
         if page == 0 {
             return Err(StartError::Refused);
         }
-        let id = local_apic::id(cpu);
-        if cpu.0 == 0 || cpu.index() >= platform::MAX_CPUS || !make_tables(cpu) {
+        let Some(id) = local_apic::find(cpu).filter(|_| cpu.0 != 0) else {
             return Err(StartError::NoSuchCpu);
+        };
+        if !make_tables(cpu) {
+            return Err(StartError::Refused);
         }
         let state = SecondaryState {
             cr3: crate::paging::kernel_root().start().0,
@@ -126,17 +128,17 @@ impl<K: Kernel, M: Machine> platform::Smp for PcSmp<K, M> {
         PROGRESS.store(Progress::Called as u32, Ordering::Release);
 
         local_apic::send_init::<M>(id);
-        wait::<M>(AFTER_INIT, || false);
+        wait(AFTER_INIT, || false);
         local_apic::send_startup::<M>(id, vector);
-        if !wait::<M>(BEFORE_SECOND_STARTUP, || !is_at(Progress::Called)) {
+        if !wait(BEFORE_SECOND_STARTUP, || !is_at(Progress::Called)) {
             local_apic::send_startup::<M>(id, vector);
-            wait::<M>(PATIENCE, || !is_at(Progress::Called));
+            wait(PATIENCE, || !is_at(Progress::Called));
         }
         if advance(Progress::Called, Progress::Abandoned) {
             return Err(StartError::NoAnswer);
         }
-        synchronize::as_first::<M>();
-        let ready = wait::<M>(PATIENCE, || is_at(Progress::Ready));
+        synchronize::as_first();
+        let ready = wait(PATIENCE, || is_at(Progress::Ready));
         PROGRESS.store(Progress::Idle as u32, Ordering::Release);
         if ready { Ok(()) } else { Err(StartError::NoAnswer) }
     }
@@ -180,7 +182,7 @@ extern "C" fn secondary<K: Kernel, M: Machine>() -> ! {
     PcCpu::<K, M>::set_local(with.local);
     local_apic::enable::<M>(nmi_lines());
     M::enable_timer();
-    synchronize::as_second::<M>();
+    synchronize::as_second();
     PROGRESS.store(Progress::Ready as u32, Ordering::Release);
     K::secondary(cpu)
 }

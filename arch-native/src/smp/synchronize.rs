@@ -3,8 +3,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::machine::Machine;
-use crate::time::counter;
+use crate::time::tsc;
 
 const ROUNDS: u64 = 16;
 /// How often a turn is waited for; the other CPU may not run at the moment.
@@ -15,23 +14,23 @@ static TURN: AtomicU64 = AtomicU64::new(0);
 static LAST: AtomicU64 = AtomicU64::new(0);
 
 /// The part of the CPU that starts another.
-pub fn as_first<M: Machine>() {
+pub fn as_first() {
     LAST.store(0, Ordering::Relaxed);
     // The second waits for its first turn; what an earlier CPU left behind does not count.
     TURN.store(0, Ordering::Release);
-    if !take_turns::<M>(0) {
-        counter::guard();
+    if !take_turns(0) {
+        tsc::guard();
     }
 }
 
 /// The part of the CPU that is started.
-pub fn as_second<M: Machine>() {
-    if !take_turns::<M>(1) {
-        counter::guard();
+pub fn as_second() {
+    if !take_turns(1) {
+        tsc::guard();
     }
 }
 
-fn take_turns<M: Machine>(who: u64) -> bool {
+fn take_turns(who: u64) -> bool {
     let mut good = true;
     for round in 0..ROUNDS {
         let mine = 2 * round + who;
@@ -42,7 +41,7 @@ fn take_turns<M: Machine>(who: u64) -> bool {
         if !came {
             return false;
         }
-        let now = M::ticks();
+        let now = tsc::ticks();
         good &= now >= LAST.swap(now, Ordering::AcqRel);
         TURN.store(mine + 1, Ordering::Release);
     }

@@ -4,8 +4,8 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use platform::Nanoseconds;
 
-use super::counter;
 use super::scale::Scale;
+use super::tsc;
 use crate::bare::Bare;
 use crate::cpu::features::{Features, has};
 use crate::interrupts::local_apic::{self, MASKED, Register};
@@ -72,7 +72,7 @@ pub fn stop_counting() {
 #[inline]
 pub fn set(left: Nanoseconds) {
     if BY_TSC.load(Relaxed) {
-        let target = Bare::ticks().saturating_add(counter::nanosecond().apply_up(left.0));
+        let target = tsc::ticks().saturating_add(tsc::nanosecond().apply_up(left.0));
         // SAFETY: the register exists in the mode that is set.
         unsafe { Bare::write_msr(IA32_TSC_DEADLINE, target) };
     } else {

@@ -10,7 +10,7 @@ use platform::{Unusable, VirtAddr};
 use volatile::VolatilePtr;
 use x86_64::instructions::port::Port;
 
-use super::{Sources, apic_timer, counter};
+use super::{Sources, apic_timer, tsc};
 use crate::bare::Bare;
 use crate::cpu::features::{Features, cpuid, has};
 use crate::machine::Machine;
@@ -54,7 +54,7 @@ const READINGS: u32 = 8;
 /// Finds the rates and sets the clock and the timer to them. Context: interrupts disabled, the APIC timer free.
 pub fn run(sources: Sources) -> Result<(), Unusable> {
     let rates = rates(sources)?;
-    counter::set_rate(rates.tsc);
+    tsc::set_rate(rates.tsc);
     if apic_timer::has_tsc_deadline() {
         apic_timer::use_tsc_deadline();
     } else {
@@ -190,7 +190,7 @@ impl Reference {
                 let low = u64::from(count.read());
                 0xffff - (u64::from(count.read()) << 8 | low)
             },
-            Self::Tsc(_) => Bare::ticks(),
+            Self::Tsc(_) => tsc::ticks(),
         }
     }
 
@@ -235,9 +235,9 @@ fn reading(read: impl Fn() -> u64) -> Reading {
     let mut least = u64::MAX;
     let mut best = Reading { tsc: 0, value: 0 };
     for _ in 0..READINGS {
-        let before = Bare::ticks();
+        let before = tsc::ticks();
         let value = read();
-        let took = Bare::ticks().wrapping_sub(before);
+        let took = tsc::ticks().wrapping_sub(before);
         if took < least {
             least = took;
             best = Reading { tsc: before.wrapping_add(took / 2), value };
@@ -254,10 +254,10 @@ fn scaled(count: u64, rate: u64, passed: u64) -> Option<u64> {
 
 fn measure(reference: Reference) -> Option<Rates> {
     reference.start();
-    let begin = Bare::ticks();
+    let begin = tsc::ticks();
     let first = reference.read();
     while reference.read() == first {
-        if Bare::ticks().wrapping_sub(begin) > TICKS_TO_MOVE {
+        if tsc::ticks().wrapping_sub(begin) > TICKS_TO_MOVE {
             return None;
         }
     }
@@ -265,7 +265,7 @@ fn measure(reference: Reference) -> Option<Rates> {
     let count = || apic_timer::counted().into();
     let (start, start_count) = (reading(read), reading(count));
     while reference.between(start.value, reference.read()) < reference.window() {
-        if Bare::ticks().wrapping_sub(start.tsc) > MOST_TICKS {
+        if tsc::ticks().wrapping_sub(start.tsc) > MOST_TICKS {
             return None;
         }
     }

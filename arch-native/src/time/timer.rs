@@ -6,7 +6,7 @@
 
 use platform::Nanoseconds;
 
-use super::counter;
+use super::tsc;
 use crate::cpu::local::{self, Word};
 use crate::machine::Machine;
 
@@ -17,7 +17,7 @@ const NEVER: u64 = u64::MAX;
 pub fn arm<M: Machine>(deadline: Nanoseconds) {
     local::write(Word::Deadline, deadline.0);
     if deadline.0 < local::read(Word::Programmed) {
-        program::<M>(deadline, counter::now::<M>());
+        program::<M>(deadline, tsc::now());
     }
 }
 
@@ -35,7 +35,7 @@ pub fn expired<M: Machine>() -> bool {
     if deadline == NEVER {
         return false;
     }
-    let now = counter::now::<M>();
+    let now = tsc::now();
     if now.0 < deadline {
         program::<M>(Nanoseconds(deadline), now);
         return false;

@@ -2,6 +2,7 @@
 
 use platform::UserClock;
 
+/// Nothing runs in user mode on the build machine.
 #[cfg(not(target_os = "none"))]
 pub fn get() -> Option<UserClock> {
     None
@@ -66,13 +67,13 @@ mod image {
 pub fn get() -> Option<UserClock> {
     use core::sync::atomic::Ordering::Relaxed;
 
-    use super::counter;
+    use super::tsc;
 
-    let tick = counter::tick()?;
-    if !counter::is_synchronized() {
+    let tick = tsc::tick()?;
+    if !tsc::is_synchronized() {
         return None;
     }
-    image::PAGE.origin.store(counter::origin(), Relaxed);
+    image::PAGE.origin.store(tsc::origin(), Relaxed);
     image::PAGE.tick.store(tick.0, Relaxed);
     Some(UserClock { data: image::frame(), code: image::code() })
 }

@@ -1,11 +1,10 @@
-//! The machine's counter as the clock: the time stamp counter on the bare machine.
+//! The time stamp counter as the clock.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use platform::Nanoseconds;
 
 use super::scale::Scale;
-use crate::machine::Machine;
 
 /// Ticks to wait for the effect of a write that ends the machine: a tenth of a second, more or less.
 pub const TICKS_FOR_EFFECT: u64 = 300_000_000;
@@ -20,12 +19,21 @@ static NANOSECOND: AtomicU64 = AtomicU64::new(0);
 static GUARDED: AtomicBool = AtomicBool::new(false);
 static LAST: AtomicU64 = AtomicU64::new(0);
 
+/// The counter, after everything before it.
+#[inline(always)]
+pub fn ticks() -> u64 {
+    let (low, high): (u64, u64);
+    // SAFETY: reads a counter.
+    unsafe {
+        core::arch::asm!("lfence", "rdtsc", out("rax") low, out("rdx") high, options(nomem, nostack, preserves_flags));
+    }
+    high << 32 | low
+}
+
 /// Waits for about `count` ticks.
-#[cold]
-#[inline(never)]
-pub fn spin<M: Machine>(count: u64) {
-    let start = M::ticks();
-    while M::ticks().wrapping_sub(start) < count {
+pub fn spin(count: u64) {
+    let start = ticks();
+    while ticks().wrapping_sub(start) < count {
         core::hint::spin_loop();
     }
 }
@@ -71,8 +79,8 @@ pub fn is_synchronized() -> bool {
 
 /// [`platform::Clock::now`].
 #[inline]
-pub fn now<M: Machine>() -> Nanoseconds {
-    let passed = M::ticks().saturating_sub(ORIGIN.load(Relaxed));
+pub fn now() -> Nanoseconds {
+    let passed = ticks().saturating_sub(ORIGIN.load(Relaxed));
     let now = Scale(TICK.load(Relaxed)).apply(passed);
     if GUARDED.load(Relaxed) {
         return Nanoseconds(LAST.fetch_max(now, Relaxed).max(now));
