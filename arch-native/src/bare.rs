@@ -5,7 +5,9 @@ use core::arch::x86_64::{__cpuid_count, CpuidResult};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use platform::{IrqState, Kernel, Nanoseconds, PhysAddr, PhysFrame, PhysRange, Protection, Unusable, VirtAddr};
+use platform::{
+    IrqState, Kernel, Nanoseconds, PhysAddr, PhysFrame, PhysRange, Protection, Unusable, VirtAddr,
+};
 use volatile::VolatilePtr;
 use x86_64::instructions::port::Port;
 use x86_64::registers::control::{Cr4, Cr4Flags};

@@ -16,7 +16,7 @@ pub struct IrqGuard<M: Machine> {
 impl<M: Machine> IrqGuard<M> {
     /// Disables interrupts.
     #[inline(always)]
-    pub fn new() -> Self {
+    pub fn disable() -> Self {
         Self { state: M::irq_save(), not_send: PhantomData }
     }
 }
@@ -49,7 +49,7 @@ impl<T> IrqLock<T> {
     /// Runs `use_it` with the lock held.
     #[inline]
     pub fn with<M: Machine, R>(&self, use_it: impl FnOnce(&mut T) -> R) -> R {
-        let guard = IrqGuard::<M>::new();
+        let guard = IrqGuard::<M>::disable();
         let result = use_it(&mut self.0.lock());
         drop(guard);
         result

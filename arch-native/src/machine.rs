@@ -11,7 +11,9 @@
 use core::arch::x86_64::CpuidResult;
 use core::sync::atomic::AtomicU64;
 
-use platform::{IrqState, Kernel, Nanoseconds, PhysAddr, PhysFrame, PhysRange, Protection, Unusable, VirtAddr};
+use platform::{
+    IrqState, Kernel, Nanoseconds, PhysAddr, PhysFrame, PhysRange, Protection, Unusable, VirtAddr,
+};
 use x86_64::structures::DescriptorTablePointer;
 
 use crate::boot::memory_map::MemoryMap;

@@ -79,8 +79,7 @@ impl<K: Kernel, M: Machine> platform::Power for PcPower<K, M> {
         }
         // Only an emulator has the exit device; on a real machine the port may be anything. Where it is, it reads as 0.
         // SAFETY: nothing else answers at this port under a hypervisor.
-        if (has(Features::HYPERVISOR) || has_channel::<M>()) && unsafe { M::in32(DEBUG_EXIT) } == 0
-        {
+        if (has(Features::HYPERVISOR) || has_channel::<M>()) && unsafe { M::in32(DEBUG_EXIT) } == 0 {
             let value = match how {
                 End::Exit(status) => status,
                 End::PowerOff | End::Restart => 0,

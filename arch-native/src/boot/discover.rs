@@ -48,7 +48,8 @@ fn machine<K: Kernel, M: Machine>() -> Result<platform::Machine, Unusable> {
 
 fn io_apics<K: Kernel, M: Machine>(description: &Description) {
     for at in description.io_apics.iter().flatten() {
-        let Ok(memory) = PhysicalWindow::<K, M>::map(at.address, REGISTERS_BYTES, CacheMode::Uncacheable) else {
+        let Ok(memory) = PhysicalWindow::<K, M>::map(at.address, REGISTERS_BYTES, CacheMode::Uncacheable)
+        else {
             continue;
         };
         // SAFETY: just mapped.

@@ -149,7 +149,10 @@ pub fn describe<K: Kernel, M: Machine>() -> Description {
     description
 }
 
-fn read_madt<K: Kernel, M: Machine>(description: &mut Description, madt: &PhysicalMapping<Mapper<K, M>, Madt>) {
+fn read_madt<K: Kernel, M: Machine>(
+    description: &mut Description,
+    madt: &PhysicalMapping<Mapper<K, M>, Madt>,
+) {
     const ENABLED: u32 = 1;
     let madt = madt.get();
     description.local_apic = Some(PhysAddr(u64::from(madt.local_apic_address)));

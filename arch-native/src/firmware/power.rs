@@ -36,8 +36,9 @@ const REDUCED_SLEEP_TYPE_SHIFT: u32 = 2;
 /// Reads what will be needed at the end, when tables can no longer be mapped.
 pub(super) fn remember<K: Kernel, M: Machine>(tables: &AcpiTables<Mapper<K, M>>, fadt: &Fadt) {
     let scan = |address: usize, length: u32| {
-        let at = PhysicalWindow::<K, M>::map(PhysAddr(address as u64), u64::from(length), CacheMode::WriteBack)
-            .ok()?;
+        let at =
+            PhysicalWindow::<K, M>::map(PhysAddr(address as u64), u64::from(length), CacheMode::WriteBack)
+                .ok()?;
         // SAFETY: mapped for ever, and nothing writes to the tables.
         s5::find(unsafe { core::slice::from_raw_parts(at.as_ptr(), length as usize) })
     };

@@ -181,7 +181,7 @@ fn command<M: Machine>(id: u32, low: u32) {
         }
         return;
     }
-    let guard = IrqGuard::<M>::new();
+    let guard = IrqGuard::<M>::disable();
     if WAIT_FOR_COMMAND.load(Relaxed) {
         wait_for_command::<M>();
     }

@@ -71,7 +71,7 @@ fn single<M: Machine>(pages: PageRange) {
 /// [`platform::Paging::flush`].
 #[inline]
 pub fn user<M: Machine>(root: PhysFrame, pages: PageRange, cpus: CpuSet) {
-    let guard = IrqGuard::<M>::new();
+    let guard = IrqGuard::<M>::disable();
     let here = current_cpu();
     if cpus.contains(here) {
         flush_user_here::<M>(root, pages);
@@ -86,7 +86,7 @@ pub fn user<M: Machine>(root: PhysFrame, pages: PageRange, cpus: CpuSet) {
 
 /// [`platform::Paging::flush_kernel`].
 pub fn kernel<M: Machine>(pages: PageRange, cpus: CpuSet) {
-    let guard = IrqGuard::<M>::new();
+    let guard = IrqGuard::<M>::disable();
     let here = current_cpu();
     if cpus.contains(here) {
         flush_kernel_here::<M>(pages);
@@ -103,7 +103,7 @@ pub fn kernel<M: Machine>(pages: PageRange, cpus: CpuSet) {
 #[cold]
 fn on_others<M: Machine>(root: u64, pages: PageRange, cpus: CpuSet) {
     let guard = loop {
-        let guard = IrqGuard::<M>::new();
+        let guard = IrqGuard::<M>::disable();
         if REQUEST.busy.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok() {
             break guard;
         }
