@@ -10,6 +10,7 @@ mod elf;
 mod guest;
 mod initramfs;
 mod installer;
+mod lguest;
 mod qemu;
 mod race;
 mod report;

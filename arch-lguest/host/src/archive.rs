@@ -148,7 +148,9 @@ fn next_entry(archive: &[u8]) -> Result<Entry<'_>, BadArchive> {
     let (content_bytes, name_bytes) = (field(6)?, field(11)?);
     let name_end = HEADER_BYTES + name_bytes;
     let name = archive.get(HEADER_BYTES..name_end).ok_or(CUT_OFF)?;
-    let name = name.strip_suffix(&[0]).ok_or(BadArchive("a name in the module has no end"))?;
+    // More NULs may follow, so that the content starts where its writer wants it.
+    let end = name.iter().position(|&byte| byte == 0).ok_or(BadArchive("a name in the module has no end"))?;
+    let name = &name[..end];
     let start = name_end.next_multiple_of(4);
     let content = archive.get(start..start + content_bytes).ok_or(CUT_OFF)?;
     let rest = archive.get((start + content_bytes).next_multiple_of(4)..).unwrap_or_default();

@@ -5,7 +5,6 @@ mod fault;
 mod hypercall;
 mod load;
 
-
 use core::fmt;
 
 use lguest_abi::{LguestData, ShutdownReason};

@@ -139,7 +139,7 @@ impl GuestRoot {
             Self::Table(at) => match GuestTable::top(at, address).lowest(memory, address)? {
                 Some(Below::Table(table)) => table.page(memory, index(address.0, 1)),
                 Some(Below::LargePage(page)) => {
-                    let offset = address.0 % LARGE_PAGE & !(PAGE_SIZE - 1);
+                    let offset = (address.0 % LARGE_PAGE) & !(PAGE_SIZE - 1);
                     Ok(Some(GuestPage { frame: GuestPhys(page.frame.0 + offset), ..page }))
                 }
                 None => Ok(None),

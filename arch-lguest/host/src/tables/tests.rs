@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::entry::{ACCESSED, ADDRESS, DIRTY, LARGE, NO_EXECUTE, PRESENT, USER, WRITE};
+use super::entry::{ACCESSED, ADDRESS, DIRTY, LARGE, PRESENT, USER, WRITE};
 use super::guest::{GuestRoot, is_canonical, locate};
 use super::shadow::{Access, Fill, HostEntry, LEAST_TABLES, Shadow, Stale};
 use super::{Table, TablePool, entry_range};
@@ -165,8 +165,8 @@ fn large_pages_are_the_kernels() {
     assert_eq!(shadow.fill(&guest.memory, inside, Access::default()), Ok(Fill::Filled));
     assert_eq!(shadow.processor_walk(inside, false).unwrap().0 & ADDRESS, MEMORY_AT + 0x12_3000);
     for broken in [
-        PRESENT | LARGE | 0x1000,            // not aligned
-        PRESENT | LARGE | PAGES * PAGE_SIZE, // beyond memory
+        PRESENT | LARGE | 0x1000,              // not aligned
+        PRESENT | LARGE | (PAGES * PAGE_SIZE), // beyond memory
     ] {
         guest.memory.write(slot, broken).unwrap();
         assert!(shadow.fill(&guest.memory, inside, write).is_err());
