@@ -18,6 +18,13 @@ pub enum Backend {
     Lguest,
 }
 
+impl Backend {
+    /// Those that are built today.
+    pub fn built() -> Vec<Self> {
+        vec![Self::Native]
+    }
+}
+
 /// How a hook reaches the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Dispatch {

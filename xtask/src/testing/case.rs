@@ -119,6 +119,12 @@ pub fn case(name: impl Into<String>) -> Case {
 }
 
 impl Case {
+    /// A further word in its name.
+    pub fn named(mut self, word: &str) -> Self {
+        self.name = format!("{}-{word}", self.name);
+        self
+    }
+
     /// QEMU's machine, as `boot --machine` takes it.
     pub fn machine(mut self, machine: &str) -> Self {
         self.hardware.machine = machine.parse().expect("the suite names a machine that exists");
