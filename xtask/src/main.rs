@@ -11,6 +11,7 @@ mod elf;
 mod guest;
 mod initramfs;
 mod installer;
+mod lguest;
 mod qemu;
 mod race;
 mod report;

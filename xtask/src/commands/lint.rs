@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
+use crate::lguest;
 use crate::report::say;
 use crate::toolchain::{self, ImageToolchain};
 use crate::variant::{Backend, Dispatch, Product, Profile, Variant};
@@ -43,6 +44,13 @@ pub fn run(_: Args) -> Result<u8> {
         toolchain.apply(&mut image);
         check(&format!("clippy, on {} for {variant}", product.executable()), image.args(DENY_WARNINGS))?;
     }
+    let mut hypervisor = match toolchain.clippy() {
+        Some(program) => workspace.cargo_by(Path::new(program), "clippy", &workspace.target),
+        None => workspace.cargo("clippy", &workspace.target),
+    };
+    hypervisor.args(["--package", lguest::PACKAGE, "--bin", lguest::PACKAGE]);
+    toolchain.apply(&mut hypervisor);
+    check("clippy, on the lguest hypervisor", hypervisor.args(DENY_WARNINGS))?;
     Ok(0)
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::initramfs::Initramfs;
+use crate::lguest;
 use crate::qemu::Hardware;
 use crate::testing::programs::Program;
 use crate::variant::{Backend, Dispatch, Product, Profile, Variant};
@@ -69,6 +70,8 @@ pub struct Case {
     pub variant: Variant,
     /// The machine
     pub hardware: Hardware,
+    /// Where there is a hypervisor: what it is asked for
+    pub hypervisor: lguest::Args,
     /// What the tree starts from
     pub files: Files,
     /// What is added: path, source, permissions
@@ -102,6 +105,7 @@ pub fn case(name: impl Into<String>) -> Case {
         product: Product::Monoguest,
         variant: Variant { backend: Backend::Native, dispatch: Dispatch::Static, profile: Profile::Release },
         hardware: Hardware { memory: 64, ..Hardware::default() },
+        hypervisor: lguest::Args::default(),
         files: Files::Busybox,
         added: Vec::new(),
         argv: Vec::new(),
