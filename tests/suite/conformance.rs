@@ -28,6 +28,8 @@ pub fn cases() -> Vec<Case> {
         cases.push(passes("idle").wait_for("resting").idle(Duration::from_secs(3), 0.1).wait_for("rested"));
         cases.push(passes("input").wait_for("type a").type_in("a").wait_for("type b").type_in("b"));
     }
+    // What `bench hooks` asks for: every hook can be called over and over.
+    cases.push(on(MACHINES[1], "").named("costs").append("costs").prints("paging::").prints("costs: done"));
     cases
 }
 

@@ -15,8 +15,15 @@ pub enum Backend {
     Native,
     /// A VMI hypervisor (not built yet)
     Vmi,
-    /// The lguest hypervisor (not built yet)
+    /// The lguest hypervisor of this repository
     Lguest,
+}
+
+impl Backend {
+    /// Those that are built today.
+    pub fn built() -> Vec<Self> {
+        vec![Self::Native]
+    }
 }
 
 /// How a hook reaches the backend.
@@ -89,6 +96,23 @@ impl fmt::Display for Backend {
     }
 }
 
+/// Its name for `cargo --profile`.
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&value_name(self))
+    }
+}
+
+impl Profile {
+    /// The directory below the target triple's where cargo puts this profile's products.
+    pub fn directory(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+        }
+    }
+}
+
 impl fmt::Display for Dispatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&value_name(self))
@@ -113,15 +137,7 @@ impl Variant {
 
     /// The profile's name for `cargo --profile`.
     pub fn profile_name(&self) -> String {
-        value_name(&self.profile)
-    }
-
-    /// The directory below the target triple's where cargo puts this profile's products.
-    pub fn profile_directory(&self) -> &'static str {
-        match self.profile {
-            Profile::Dev => "debug",
-            Profile::Release => "release",
-        }
+        self.profile.to_string()
     }
 
     /// The VMI ROM that the backend needs, if it does.

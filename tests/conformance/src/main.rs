@@ -3,7 +3,7 @@
 //! This is a kernel of its own, with no policy: it boots, starts the other CPUs, runs each case, prints a line about it
 //! and ends the machine. `cargo xtask test conformance` runs it on every backend that is built; a backend is done when
 //! it passes. The command line may name cases: `only=TEXT` runs those that have this in their name, and is the only way
-//! to run those that need somebody outside (`idle`, `input`).
+//! to run those that need somebody outside (`idle`, `input`). `costs` on the command line measures the hooks instead.
 #![cfg_attr(target_os = "none", no_std)]
 #![cfg_attr(target_os = "none", no_main)]
 
@@ -12,6 +12,8 @@ extern crate alloc;
 
 #[cfg(target_os = "none")]
 mod cases;
+#[cfg(target_os = "none")]
+mod costs;
 #[cfg(target_os = "none")]
 mod cpus;
 #[cfg(target_os = "none")]

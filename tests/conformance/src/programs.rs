@@ -51,6 +51,11 @@ program! {
 }
 
 program! {
+    /// One system call after another.
+    again: "2:" "syscall" "jmp 2b"
+}
+
+program! {
     /// Sets the direction flag before a system call.
     backwards: "std" "syscall" "ud2"
 }

@@ -13,9 +13,9 @@ use crate::installer::{BUSYBOX, QEMU};
 use crate::qemu::{Console, Hardware, Launch};
 use crate::report::{Usage, say};
 use crate::rom::{self, Choice};
-use crate::variant::Variant;
+use crate::variant::{Backend, Variant};
 use crate::workspace::Workspace;
-use crate::{chart, elf, guest};
+use crate::{chart, elf, guest, lguest};
 
 /// What runs when nothing is asked for: a login shell that owns the console, so that it has job control.
 const DEFAULT_ARGV: [&str; 5] = ["setsid", "-c", "/bin/sh", "-l", "-i"];
@@ -46,6 +46,9 @@ pub struct GuestArgs {
 
     #[command(flatten)]
     hardware: Hardware,
+
+    #[command(flatten)]
+    hypervisor: lguest::Args,
 
     /// Use this initramfs as it is, not one made here
     #[arg(long, value_name = "FILE", conflicts_with = "programs")]
@@ -119,7 +122,7 @@ pub fn prepare(args: &GuestArgs, gdb: Option<PathBuf>) -> Result<Launch> {
     let append = ["console=ttyS0", &init.own, args.append.trim(), &init.rest];
     let append: Vec<&str> = append.into_iter().filter(|part| !part.is_empty()).collect();
     let terminal = std::io::stdin().is_terminal();
-    Ok(Launch {
+    let launch = Launch {
         qemu,
         hardware: args.hardware.clone(),
         image,
@@ -129,7 +132,16 @@ pub fn prepare(args: &GuestArgs, gdb: Option<PathBuf>) -> Result<Launch> {
         console: if terminal { Console::Terminal } else { Console::Plain },
         gdb,
         rom,
-    })
+    };
+    if args.variant.backend == Backend::Lguest {
+        return lguest::wrap(&workspace, launch, &args.hypervisor, &scratch);
+    }
+    if args.hypervisor != lguest::Args::default() {
+        return Err(
+            Usage("--guests, --share and --hypervisor-append need --features lguest".to_owned()).into()
+        );
+    }
+    Ok(launch)
 }
 
 fn tree(args: &GuestArgs) -> Result<(Initramfs, Vec<String>)> {

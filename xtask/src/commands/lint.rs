@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
+use crate::lguest;
 use crate::report::say;
 use crate::toolchain::{self, ImageToolchain};
 use crate::variant::{Backend, Dispatch, Product, Profile, Variant};
@@ -43,6 +44,8 @@ pub fn run(_: Args) -> Result<u8> {
         let what = format!("clippy, on the VMI ROM {}", features.join(" "));
         check(what.trim_end(), rom.args(features).args(DENY_WARNINGS))?;
     }
+    let mut hypervisor = image_clippy(&workspace, &toolchain, lguest::PACKAGE, lguest::PACKAGE);
+    check("clippy, on the lguest hypervisor", hypervisor.args(DENY_WARNINGS))?;
     Ok(0)
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::initramfs::Initramfs;
+use crate::lguest;
 use crate::qemu::Hardware;
 use crate::rom::Choice;
 use crate::testing::programs::Program;
@@ -72,6 +73,8 @@ pub struct Case {
     pub hardware: Hardware,
     /// The VMI ROM; what the backend needs if nothing is said
     pub rom: Option<Choice>,
+    /// Where there is a hypervisor: what it is asked for
+    pub hypervisor: lguest::Args,
     /// What the tree starts from
     pub files: Files,
     /// What is added: path, source, permissions
@@ -106,6 +109,7 @@ pub fn case(name: impl Into<String>) -> Case {
         variant: Variant { backend: Backend::Native, dispatch: Dispatch::Static, profile: Profile::Release },
         hardware: Hardware { memory: 64, ..Hardware::default() },
         rom: None,
+        hypervisor: lguest::Args::default(),
         files: Files::Busybox,
         added: Vec::new(),
         argv: Vec::new(),
@@ -119,6 +123,12 @@ pub fn case(name: impl Into<String>) -> Case {
 }
 
 impl Case {
+    /// A further word in its name.
+    pub fn named(mut self, word: &str) -> Self {
+        self.name = format!("{}-{word}", self.name);
+        self
+    }
+
     /// QEMU's machine, as `boot --machine` takes it.
     pub fn machine(mut self, machine: &str) -> Self {
         self.hardware.machine = machine.parse().expect("the suite names a machine that exists");
