@@ -1,59 +1,57 @@
-//! The platform of a bare x86-64 PC: [`Native`].
+//! The platform of an x86-64 PC, generic over how its sensitive operations are done: [`Pc`]; of a bare one: [`Native`].
+//!
+//! [`machine::Machine`] lists those operations, and [`Bare`] does them by the bare instructions. Everything else here, from
+//! the entry points to ACPI, is the same where a hypervisor shows its guests a PC and wants to be called for them.
 //!
 //! The kernel's executable names its upcalls once, with [`boot_entry`]; the loader enters here by PVH, and
 //! [`platform::Kernel::boot`] follows in 64-bit mode with everything [`platform::BootInfo`] promises.
+//!
+//! What has no PC in it (table entries and walks, the layout of the upper half, the memory map, the first tables, the
+//! time stamp counter as a clock) is public, for backends that share it; without the feature `pc` there is nothing else.
 #![no_std]
 #![warn(missing_docs)]
 // On the build machine the boot code, which uses much of this, is left out.
 #![cfg_attr(not(target_os = "none"), allow(dead_code))]
 
-#[cfg(target_os = "none")]
+#[cfg(feature = "pc")]
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
 pub mod boot;
+pub mod layout;
+pub mod paging;
+pub mod time;
+
+#[cfg(feature = "pc")]
+mod bare;
+#[cfg(feature = "pc")]
 mod console;
-mod cpu;
+#[cfg(feature = "pc")]
+pub mod cpu;
+#[cfg(feature = "pc")]
 mod firmware;
-mod interrupts;
-mod irq;
-mod layout;
-mod paging;
-mod power;
+#[cfg(feature = "pc")]
+pub mod interrupts;
+#[cfg(feature = "pc")]
+pub mod irq;
+#[cfg(feature = "pc")]
+pub mod machine;
+#[cfg(feature = "pc")]
+mod pc;
+#[cfg(feature = "pc")]
+pub mod power;
+#[cfg(feature = "pc")]
+pub mod sensitive;
+#[cfg(feature = "pc")]
 mod smp;
-mod time;
+#[cfg(feature = "pc")]
 mod trap;
 
-use core::marker::PhantomData;
-
-use platform::Kernel;
-
-pub use boot::NativeBoot;
-pub use console::NativeConsole;
-pub use cpu::NativeCpu;
-pub use interrupts::NativeInterrupts;
-pub use paging::NativePaging;
-pub use power::NativePower;
-pub use smp::NativeSmp;
-pub use time::{NativeClock, NativeTimer};
-
-/// A bare PC below the kernel `K`.
-#[derive(Debug)]
-pub struct Native<K>(PhantomData<K>);
-
-impl<K: Kernel> platform::Platform for Native<K> {
-    const NAME: &'static str = "native";
-    type Cpu = NativeCpu<K>;
-    type Paging = NativePaging<K>;
-    type Interrupts = NativeInterrupts<K>;
-    type Clock = NativeClock<K>;
-    type Timer = NativeTimer<K>;
-    type Smp = NativeSmp<K>;
-    type Console = NativeConsole<K>;
-    type Power = NativePower<K>;
-    type Boot = NativeBoot<K>;
-}
+#[cfg(feature = "pc")]
+pub use pc::{
+    Bare, Native, Pc, PcBoot, PcClock, PcConsole, PcCpu, PcInterrupts, PcPaging, PcPower, PcSmp, PcTimer,
+};
 
 /// Makes the boot code enter the kernel `$kernel` (a [`platform::Kernel`]); once, in the executable.
 #[macro_export]
@@ -66,7 +64,7 @@ macro_rules! boot_entry {
             #[unsafe(no_mangle)]
             extern "C" fn native_boot_entry(start_info: u64, first_tick: u64) -> ! {
                 // SAFETY: the boot code calls once, with what the loader and the processor gave it.
-                unsafe { $crate::boot::start::<$kernel>(start_info, first_tick) }
+                unsafe { $crate::boot::start::<$kernel, $crate::Bare>(start_info, first_tick) }
             }
         };
     };

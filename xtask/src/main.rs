@@ -3,6 +3,8 @@
 //! Standard output carries what was asked for (an image's path, a guest's console); everything xtask itself has to
 //! say goes to standard error. A failure of xtask exits with 1, a wrong use of it with 2.
 
+mod audit;
+mod bench;
 mod chart;
 mod commands;
 mod cpio;
@@ -11,9 +13,11 @@ mod evidence;
 mod guest;
 mod initramfs;
 mod installer;
+mod lguest;
 mod qemu;
 mod race;
 mod report;
+mod rom;
 mod size_report;
 mod status;
 #[path = "../../tests/suite/mod.rs"]
@@ -45,9 +49,11 @@ enum Command {
     Boot(Box<boot::Args>),
     Test(test::Args),
     Race(commands::race::Args),
+    Bench(commands::bench::Args),
     Debug(Box<debug::Args>),
     Lint(lint::Args),
     SizeReport(commands::size_report::Args),
+    Audit(commands::audit::Args),
 }
 
 fn main() -> ExitCode {
@@ -57,9 +63,11 @@ fn main() -> ExitCode {
         Command::Boot(args) => boot::run(*args),
         Command::Test(args) => test::run(args),
         Command::Race(args) => commands::race::run(args),
+        Command::Bench(args) => commands::bench::run(args),
         Command::Debug(args) => debug::run(*args),
         Command::Lint(args) => lint::run(args),
         Command::SizeReport(args) => commands::size_report::run(args),
+        Command::Audit(args) => commands::audit::run(args),
     };
     result.map(ExitCode::from).unwrap_or_else(|error| {
         report::error(&error);

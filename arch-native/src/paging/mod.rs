@@ -1,40 +1,44 @@
 //! Address spaces and translations: four levels, user pages of 4 KiB.
 
-pub(crate) mod entry;
+pub mod entry;
+#[cfg(feature = "pc")]
 pub(crate) mod flush;
+#[cfg(feature = "pc")]
+mod hooks;
+#[cfg(feature = "pc")]
 pub(crate) mod space;
-pub(crate) mod walker;
+pub mod walker;
+#[cfg(feature = "pc")]
 pub(crate) mod window;
 
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use platform::{
-    CacheMode, CpuSet, ForkMode, FrameBatch, Kernel, Mapping, OutOfFrames, PageRange, PhysAddr, PhysFrame,
-    Protection, Root, VirtAddr,
-};
+use platform::{CacheMode, Kernel, OutOfFrames, PhysAddr, PhysFrame, Root, VirtAddr};
 
 use crate::layout::{DIRECT_MAP, IMAGE_BASE, KERNEL_WINDOW, PLATFORM_WINDOW, direct};
 use entry::LeafKind;
 use walker::{Table, TableMemory, Walker};
 
-/// [`platform::Paging`] of a bare PC.
-#[derive(Debug)]
-pub struct NativePaging<K>(PhantomData<K>);
+#[cfg(feature = "pc")]
+pub use hooks::PcPaging;
+#[cfg(feature = "pc")]
+pub(crate) use hooks::pc_kernel;
 
 /// The kernel's own space.
 static KERNEL_ROOT: AtomicU64 = AtomicU64::new(0);
 /// One past the last top-level entry of the direct map.
 static DIRECT_MAP_ENTRIES_END: AtomicUsize = AtomicUsize::new(0);
 
-const USER_ENTRIES: usize = 256;
+/// Entries of a top-level table that belong to the user half.
+pub const USER_ENTRIES: usize = 256;
 
 const fn top_level_index(address: VirtAddr) -> usize {
     (address.0 >> 39) as usize & 511
 }
 
 /// Remembers the kernel's own space and how far its direct map reaches.
-pub(crate) fn set_kernel_root(root: PhysFrame, memory_end: PhysAddr) {
+pub fn set_kernel_root(root: PhysFrame, memory_end: PhysAddr) {
     KERNEL_ROOT.store(root.0, Ordering::Relaxed);
     let last = top_level_index(direct(PhysAddr(memory_end.0.saturating_sub(1))));
     DIRECT_MAP_ENTRIES_END.store(last + 1, Ordering::Relaxed);
@@ -42,7 +46,7 @@ pub(crate) fn set_kernel_root(root: PhysFrame, memory_end: PhysAddr) {
 
 /// The kernel's own space.
 #[inline(always)]
-pub(crate) fn kernel_root() -> PhysFrame {
+pub fn kernel_root() -> PhysFrame {
     PhysFrame(KERNEL_ROOT.load(Ordering::Relaxed))
 }
 
@@ -51,16 +55,18 @@ pub(crate) fn kernel_root() -> PhysFrame {
 /// # Safety
 /// `frame` holds a table that is not freed while the reference is used.
 #[inline(always)]
-pub(crate) unsafe fn direct_table<'a>(frame: PhysFrame) -> &'a Table {
+pub unsafe fn direct_table<'a>(frame: PhysFrame) -> &'a Table {
     // SAFETY: all RAM is in the direct map; the caller vouches for the rest.
     unsafe { &*direct(frame.start()).as_ptr() }
 }
 
 /// Tables in frames the kernel hands out.
-pub(crate) struct KernelFrames<K>(PhantomData<K>);
+#[derive(Debug)]
+pub struct KernelFrames<K>(PhantomData<K>);
 
 impl<K> KernelFrames<K> {
-    pub(crate) const NEW: Self = Self(PhantomData);
+    /// There is nothing to tell one from another.
+    pub const NEW: Self = Self(PhantomData);
 }
 
 impl<K: Kernel> TableMemory for KernelFrames<K> {
@@ -81,116 +87,36 @@ impl<K: Kernel> TableMemory for KernelFrames<K> {
     }
 }
 
+/// The top-level table a root token stands for.
 #[inline(always)]
-fn frame_of(root: Root) -> PhysFrame {
+pub fn frame_of(root: Root) -> PhysFrame {
     PhysFrame(root.0)
 }
 
+/// The user half of a space.
 #[inline(always)]
-fn user<K: Kernel>(root: Root) -> Walker<'static, KernelFrames<K>> {
+pub fn user<K: Kernel>(root: Root) -> Walker<'static, KernelFrames<K>> {
     // SAFETY: a root token leads to a top-level table of ours, and the kernel serializes what changes one space.
     unsafe { Walker::user(&KernelFrames::NEW, frame_of(root)) }
 }
 
+/// The windows of the kernel half.
 #[inline(always)]
-pub(crate) fn kernel<K: Kernel>(cache: CacheMode) -> Walker<'static, KernelFrames<K>> {
+pub fn kernel<K: Kernel>(cache: CacheMode) -> Walker<'static, KernelFrames<K>> {
     // SAFETY: the kernel's own top-level table stays for ever, and the windows have no large pages.
     unsafe { Walker::kernel(&KernelFrames::NEW, kernel_root(), LeafKind::kernel(cache)) }
 }
 
-#[platform::backend]
-impl<K: Kernel> platform::Paging for NativePaging<K> {
-    fn new_root() -> Result<Root, OutOfFrames> {
-        let frame = K::allocate_table_frame().ok_or(OutOfFrames)?;
-        // SAFETY: the new frame is ours; the kernel's stays for ever.
-        let (table, kernel) = unsafe { (direct_table(frame), direct_table(kernel_root())) };
-        walker::clear(table);
-        let direct_map = top_level_index(DIRECT_MAP)..DIRECT_MAP_ENTRIES_END.load(Ordering::Relaxed);
-        let others = [KERNEL_WINDOW.0, PLATFORM_WINDOW.0, IMAGE_BASE].map(top_level_index);
-        for index in direct_map.chain(others) {
-            table[index].store(kernel[index].load(Ordering::Relaxed), Ordering::Relaxed);
-        }
-        space::begin(table);
-        Ok(Root(frame.0))
+/// A new top-level table: the kernel's entries, and an empty user half.
+pub fn new_top_level<K: Kernel>() -> Result<PhysFrame, OutOfFrames> {
+    let frame = K::allocate_table_frame().ok_or(OutOfFrames)?;
+    // SAFETY: the new frame is ours; the kernel's stays for ever.
+    let (table, kernel) = unsafe { (direct_table(frame), direct_table(kernel_root())) };
+    walker::clear(table);
+    let direct_map = top_level_index(DIRECT_MAP)..DIRECT_MAP_ENTRIES_END.load(Ordering::Relaxed);
+    let others = [KERNEL_WINDOW.0, PLATFORM_WINDOW.0, IMAGE_BASE].map(top_level_index);
+    for index in direct_map.chain(others) {
+        table[index].store(kernel[index].load(Ordering::Relaxed), Ordering::Relaxed);
     }
-
-    unsafe fn drop_root(root: Root) {
-        user::<K>(root).free_tables(USER_ENTRIES);
-        K::free_table_frame(frame_of(root));
-    }
-
-    #[inline(always)]
-    fn activate(root: Root) {
-        // SAFETY: a root token leads to a top-level table with the kernel's entries; the contract disables interrupts.
-        unsafe { space::activate(frame_of(root)) };
-    }
-
-    #[inline(always)]
-    fn activate_kernel() {
-        // SAFETY: it is the kernel's own.
-        unsafe { space::activate_kernel(kernel_root()) };
-    }
-
-    fn map(
-        root: Root,
-        page: VirtAddr,
-        frames: &[PhysFrame],
-        protection: Protection,
-    ) -> Result<u64, OutOfFrames> {
-        user::<K>(root).map(page, frames, protection)
-    }
-
-    fn replace(root: Root, page: VirtAddr, frame: PhysFrame, protection: Protection) -> bool {
-        let replaced = user::<K>(root).replace(page, frame, protection);
-        space::taken_away(frame_of(root));
-        replaced
-    }
-
-    fn protect(root: Root, pages: PageRange, protection: Protection) {
-        user::<K>(root).protect(pages, protection);
-        space::taken_away(frame_of(root));
-    }
-
-    fn unmap(root: Root, pages: PageRange, taken: &mut FrameBatch) -> VirtAddr {
-        let reached = user::<K>(root).unmap(pages, taken);
-        space::taken_away(frame_of(root));
-        reached
-    }
-
-    fn query(root: Root, page: VirtAddr) -> Option<Mapping> {
-        user::<K>(root).query(page)
-    }
-
-    fn fork(
-        parent: Root,
-        child: Root,
-        pages: PageRange,
-        mode: ForkMode,
-        shared: &mut FrameBatch,
-    ) -> Result<VirtAddr, OutOfFrames> {
-        let reached = user::<K>(parent).fork(&user::<K>(child), pages, mode, shared);
-        space::taken_away(frame_of(parent));
-        reached
-    }
-
-    fn flush(root: Root, pages: PageRange, cpus: CpuSet) {
-        flush::user(frame_of(root), pages, cpus);
-    }
-
-    fn map_kernel(
-        page: VirtAddr,
-        frames: &[PhysFrame],
-        protection: Protection,
-        cache: CacheMode,
-    ) -> Result<(), OutOfFrames> {
-        kernel::<K>(cache).map(page, frames, protection).map(|_| ())
-    }
-
-    fn unmap_kernel(pages: PageRange, taken: &mut FrameBatch) -> VirtAddr {
-        kernel::<K>(CacheMode::WriteBack).unmap(pages, taken)
-    }
-
-    fn flush_kernel(pages: PageRange, cpus: CpuSet) {
-        flush::kernel(pages, cpus);
-    }
+    Ok(frame)
 }

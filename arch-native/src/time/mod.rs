@@ -1,49 +1,27 @@
 //! Clock and timer.
 
+#[cfg(feature = "pc")]
+pub(crate) mod apic_timer;
+#[cfg(feature = "pc")]
 pub(crate) mod calibrate;
+#[cfg(feature = "pc")]
+mod hooks;
+#[cfg(feature = "pc")]
 pub(crate) mod rtc;
-pub(crate) mod scale;
+pub mod scale;
+#[cfg(feature = "pc")]
 pub(crate) mod timer;
-pub(crate) mod tsc;
-mod user_clock;
+pub mod tsc;
+pub mod user_clock;
 
-use core::marker::PhantomData;
-
-use platform::{Kernel, Nanoseconds, UserClock};
-
-/// [`platform::Clock`] of a bare PC.
-#[derive(Debug)]
-pub struct NativeClock<K>(PhantomData<K>);
-
-#[platform::backend]
-impl<K: Kernel> platform::Clock for NativeClock<K> {
-    #[inline]
-    fn now() -> Nanoseconds {
-        tsc::now()
-    }
-
-    fn wall_clock_at_boot() -> Nanoseconds {
-        rtc::wall_clock_at_boot()
-    }
-
-    fn user_clock() -> Option<UserClock> {
-        user_clock::get()
-    }
+/// What the machine may have to measure its counters with.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Sources {
+    /// The HPET's registers, mapped.
+    pub hpet: Option<platform::VirtAddr>,
+    /// The power management timer's port, and whether it counts 32 bits, not 24.
+    pub pm_timer: Option<(u16, bool)>,
 }
 
-/// [`platform::Timer`] of a bare PC.
-#[derive(Debug)]
-pub struct NativeTimer<K>(PhantomData<K>);
-
-#[platform::backend]
-impl<K: Kernel> platform::Timer for NativeTimer<K> {
-    #[inline]
-    fn arm(deadline: Nanoseconds) {
-        timer::arm(deadline);
-    }
-
-    #[inline]
-    fn disarm() {
-        timer::disarm();
-    }
-}
+#[cfg(feature = "pc")]
+pub use hooks::{PcClock, PcTimer};

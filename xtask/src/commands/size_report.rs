@@ -24,13 +24,12 @@ use crate::workspace::Workspace;
 /// not what it claims to be (an indirect hook call in static, or code that differs from direct's).
 #[derive(clap::Args)]
 pub struct Args {
-    /// Only this backend; may be given again [default: every one that is built]
-    #[arg(long = "features", value_name = "BACKEND")]
+    /// The backends [default: every one that is built]
+    #[arg(long = "features", value_name = "BACKEND,…", value_delimiter = ',')]
     backends: Vec<Backend>,
 
-    /// Only this way of reaching it; may be given again. `static` is always there, to compare with
-    /// [default: static, direct, table]
-    #[arg(long, value_name = "MODE")]
+    /// The dispatch modes; `static` is always among them, to compare with [default: static,direct,table]
+    #[arg(long, value_name = "MODE,…", value_delimiter = ',')]
     dispatch: Vec<Dispatch>,
 
     /// Every way of reaching it, with link-time optimization and without
@@ -94,7 +93,7 @@ pub fn run(args: Args) -> Result<u8> {
 
 /// The images that are asked for.
 fn variants(args: &Args) -> Vec<Variant> {
-    let backends = if args.backends.is_empty() { Backend::BUILT } else { &args.backends };
+    let backends = if args.backends.is_empty() { Backend::built() } else { args.backends.clone() };
     let mut dispatches = match (args.all, args.dispatch.is_empty()) {
         (true, _) => Dispatch::value_variants().to_vec(),
         (false, true) => vec![Dispatch::Static, Dispatch::Direct, Dispatch::Table],
@@ -106,7 +105,7 @@ fn variants(args: &Args) -> Vec<Variant> {
     let profiles: &[Profile] =
         if args.all { &[Profile::Release, Profile::ReleaseNolto] } else { &[Profile::Release] };
     let mut variants: Vec<Variant> = Vec::new();
-    for &backend in backends {
+    for backend in backends {
         for &profile in profiles {
             for &dispatch in &dispatches {
                 let variant = Variant { backend, dispatch, profile };
@@ -132,7 +131,7 @@ fn built(workspace: &Workspace, args: &Args) -> Result<Vec<Figures>> {
         let path = bar.suspend(|| build::image(workspace, variant))?;
         let label = Label {
             name: variant.to_string(),
-            dispatch: Some(variant.dispatch_name()),
+            dispatch: Some(variant.dispatch.to_string()),
             optimization: variant.profile.optimization().to_owned(),
         };
         images.push(measure::image(&path, label)?);

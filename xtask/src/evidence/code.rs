@@ -1,8 +1,8 @@
 //! The code of an image, disassembled: where control goes, directly and indirectly.
 
 use iced_x86::{
-    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
-    OpKind, Register,
+    Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
+    Register,
 };
 
 use crate::evidence::image::{Image, Symbol};
@@ -142,41 +142,6 @@ fn memory(instruction: &Instruction) -> Target {
     }
 }
 
-/// A function of few straight instructions before its `ret`, which may stand in the place of a call to it.
-///
-/// Returns how many bytes come before the `ret`. They may not depend on where they are, nor on what a call has put on
-/// the stack.
-pub fn straight_body(image: &Image, function: &Symbol, most: usize) -> Option<u8> {
-    let mut depth = 0i32;
-    for instruction in instructions(image, function) {
-        let length = usize::try_from(instruction.ip() - function.range.start).ok()?;
-        match instruction.flow_control() {
-            FlowControl::Return if instruction.code() == Code::Retnq && depth == 0 => {
-                return (length <= most).then(|| length as u8);
-            }
-            FlowControl::Next => {}
-            _ => return None,
-        }
-        match instruction.mnemonic() {
-            Mnemonic::Push | Mnemonic::Pushfq => depth += 1,
-            Mnemonic::Pop | Mnemonic::Popfq => depth -= 1,
-            _ => {
-                let uses = |register| (0..instruction.op_count()).any(|n| instruction.op_register(n) == register);
-                if uses(Register::RSP) {
-                    return None;
-                }
-            }
-        }
-        let relative = instruction.is_ip_rel_memory_operand();
-        let stack = instruction.memory_base() == Register::RSP && instruction.is_stack_instruction();
-        let through_stack = instruction.memory_base() == Register::RSP && !stack;
-        if depth < 0 || relative || through_stack || length > most {
-            return None;
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,7 +164,6 @@ mod tests {
             range: BASE..BASE + bytes.len() as u64,
             purpose: Use::Code,
             bytes,
-            offset: 0,
         });
         image
     }
@@ -220,45 +184,18 @@ mod tests {
             // mov rax, [rip+16]; nop; call rax
             (&[0x48, 0x8b, 5, 16, 0, 0, 0, 0x90, 0xff, 0xd0], Transfer::Call, Target::Word(BASE + 23), false),
             // mov rax, [rip+16]; xor eax, eax; call rax
-            (
-                &[0x48, 0x8b, 5, 16, 0, 0, 0, 0x31, 0xc0, 0xff, 0xd0],
-                Transfer::Call,
-                Target::Register,
-                false,
-            ),
+            (&[0x48, 0x8b, 5, 16, 0, 0, 0, 0x31, 0xc0, 0xff, 0xd0], Transfer::Call, Target::Register, false),
             // movsxd rax, [rcx+rax*4]; add rax, rcx; jmp rax
-            (
-                &[0x48, 0x63, 0x04, 0x81, 0x48, 0x01, 0xc8, 0xff, 0xe0],
-                Transfer::Jump,
-                Target::Switch,
-                false,
-            ),
+            (&[0x48, 0x63, 0x04, 0x81, 0x48, 0x01, 0xc8, 0xff, 0xe0], Transfer::Jump, Target::Switch, false),
         ] {
             let found = branches(&image(&[bytes]));
             assert_eq!(found.len(), 1, "{bytes:x?}");
-            assert_eq!((found[0].transfer, found[0].target, found[0].immediate), (transfer, target, immediate));
+            assert_eq!(
+                (found[0].transfer, found[0].target, found[0].immediate),
+                (transfer, target, immediate)
+            );
         }
         // A jump inside of its function is no branch.
         assert_eq!(branches(&image(&[&[0xeb, 0xfe]])), []);
-    }
-
-    #[test]
-    fn bodies_that_can_stand_for_a_call() {
-        let length = |bytes: &[u8]| {
-            let image = image(&[bytes]);
-            straight_body(&image, &image.functions[0], 6)
-        };
-        // cli; ret - pushf; cli; pop rax; ret - ret
-        assert_eq!(length(&[0xfa, 0xc3]), Some(1));
-        assert_eq!(length(&[0x9c, 0xfa, 0x58, 0xc3]), Some(3));
-        assert_eq!(length(&[0xc3]), Some(0));
-        // Too long; relative to its place; a look at the caller's stack; a pop of the return address; a loop.
-        assert_eq!(length(&[0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0xc3]), None);
-        assert_eq!(length(&[0x48, 0x8b, 5, 0, 0, 0, 0, 0xc3]), None);
-        assert_eq!(length(&[0x48, 0x8b, 0x04, 0x24, 0xc3]), None);
-        assert_eq!(length(&[0x58, 0xc3]), None);
-        assert_eq!(length(&[0x75, 0xfe, 0xc3]), None);
-        // push rax; ret: the stack is not what it was.
-        assert_eq!(length(&[0x50, 0xc3]), None);
     }
 }

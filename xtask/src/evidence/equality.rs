@@ -41,6 +41,13 @@ impl Hasher for Fnv {
     }
 }
 
+/// A number that stands for a text, the same on every machine.
+pub fn hash_of(text: &str) -> u64 {
+    let mut hasher = Fnv::default();
+    hasher.write(text.as_bytes());
+    hasher.finish()
+}
+
 /// All functions of an image, by name.
 pub fn functions(image: &Image) -> Vec<Code> {
     let types = type_identities(image);

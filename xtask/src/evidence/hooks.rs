@@ -111,7 +111,8 @@ pub fn slot_at(image: &Image, address: u64) -> Option<HookName> {
     let rest = object.name.as_str().strip_prefix("kernel::hook::")?;
     let (part, "TABLE") = rest.split_once("::")? else { return None };
     let slot = usize::try_from((address - object.range.start) / 8).ok()?;
-    let hooks = HOOKS.iter().find(|hooks| hooks.first().is_some_and(|h| h.part.eq_ignore_ascii_case(part)))?;
+    let hooks =
+        HOOKS.iter().find(|hooks| hooks.first().is_some_and(|h| h.part.eq_ignore_ascii_case(part)))?;
     hooks.get(slot).map(|hook| HookName { part: part.to_owned(), name: hook.name.to_owned() })
 }
 
@@ -139,13 +140,13 @@ pub struct Hooks {
 
 /// Finds the sites of an image.
 pub fn find(image: &Image, branches: &[Branch]) -> Result<Hooks> {
-    let inlined = inlined::calls(image, |name| {
-        called_by(name).is_some() || implemented_by(name).is_some()
-    })?;
-    let (callers, bodies): (Vec<_>, Vec<_>) = inlined.iter().partition(|call| called_by(&call.name).is_some());
+    let inlined = inlined::calls(image, |name| called_by(name).is_some() || implemented_by(name).is_some())?;
+    let (callers, bodies): (Vec<_>, Vec<_>) =
+        inlined.iter().partition(|call| called_by(&call.name).is_some());
     let callers = Cover::new(&callers);
     // A backend's forwarding function is only an envelope: what counts as its body is what is inside of it.
-    let bodies: Vec<_> = bodies.into_iter().filter(|body| !body.name.as_str().contains(" as platform::")).collect();
+    let bodies: Vec<_> =
+        bodies.into_iter().filter(|body| !body.name.as_str().contains(" as platform::")).collect();
     let bodies = Cover::new(&bodies);
 
     let mut sites = Vec::new();
@@ -153,7 +154,9 @@ pub fn find(image: &Image, branches: &[Branch]) -> Result<Hooks> {
     for branch in branches {
         let caller = callers.innermost(branch.at);
         let in_body = |caller: usize| {
-            bodies.innermost(branch.at).is_some_and(|body| bodies.calls[body].depth > callers.calls[caller].depth)
+            bodies
+                .innermost(branch.at)
+                .is_some_and(|body| bodies.calls[body].depth > callers.calls[caller].depth)
         };
         let by_call = caller.filter(|&caller| !in_body(caller));
         let (reach, hook) = match branch.target {
@@ -161,7 +164,8 @@ pub fn find(image: &Image, branches: &[Branch]) -> Result<Hooks> {
                 let Some(caller) = by_call else { continue };
                 let hook = called_by(&callers.calls[caller].name);
                 let function = image.function_at(target);
-                let reaches = function.is_some_and(|f| f.range.start == target && implemented_by(&f.name) == hook);
+                let reaches =
+                    function.is_some_and(|f| f.range.start == target && implemented_by(&f.name) == hook);
                 match hook.filter(|_| reaches) {
                     Some(hook) => (Reach::Direct, hook),
                     None => continue,
@@ -173,7 +177,8 @@ pub fn find(image: &Image, branches: &[Branch]) -> Result<Hooks> {
                     _ => None,
                 };
                 let got = matches!(target, Target::Word(address) if in_got(image, address));
-                let by_call = by_call.filter(|_| !got).and_then(|caller| called_by(&callers.calls[caller].name));
+                let by_call =
+                    by_call.filter(|_| !got).and_then(|caller| called_by(&callers.calls[caller].name));
                 match by_slot.or(by_call) {
                     Some(hook) => (Reach::Indirect, hook),
                     None => continue,
@@ -199,7 +204,8 @@ pub fn find(image: &Image, branches: &[Branch]) -> Result<Hooks> {
     }
     let mut sites: Vec<Site> = sites.into_iter().map(|(_, site)| site).collect();
     for (index, call) in callers.calls.iter().enumerate() {
-        let (Some(hook), Some(first)) = (called_by(&call.name), call.ranges.iter().map(|range| range.start).min())
+        let (Some(hook), Some(first)) =
+            (called_by(&call.name), call.ranges.iter().map(|range| range.start).min())
         else {
             continue;
         };
@@ -302,7 +308,9 @@ impl<'a> Cover<'a> {
     /// Bytes of the pieces that are not in the backend's own functions.
     fn outside(&self, image: &Image) -> u64 {
         let outside = |range: &Range<u64>| {
-            image.function_at(range.start).is_none_or(|function| !super::parts::is_architecture(&function.name))
+            image
+                .function_at(range.start)
+                .is_none_or(|function| !super::parts::is_architecture(&function.name))
         };
         self.pieces.iter().filter(|(range, _)| outside(range)).map(|(range, _)| range.end - range.start).sum()
     }
@@ -335,7 +343,10 @@ mod tests {
             implemented("<arch_native::power::NativePower<K> as platform::hooks::power::Power>::end"),
             hook("power", "end")
         );
-        assert_eq!(implemented("arch_native::interrupts::NativeInterrupts<K>::end"), hook("interrupts", "end"));
+        assert_eq!(
+            implemented("arch_native::interrupts::NativeInterrupts<K>::end"),
+            hook("interrupts", "end")
+        );
         assert_eq!(implemented("<arch_vmi::cpu::VmiCpu<kernel::trap::Upcalls>>::halt"), hook("cpu", "halt"));
         assert_eq!(implemented("arch_native::power::end"), None);
         assert_eq!(implemented("kernel::cpu::KernelCpu<K>::halt"), None);

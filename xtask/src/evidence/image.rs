@@ -71,8 +71,6 @@ pub struct Section {
     pub purpose: Use,
     /// What it holds; empty if zeroed
     pub bytes: Vec<u8>,
-    /// Where it is in the file
-    pub offset: u64,
 }
 
 /// A loadable segment.
@@ -163,7 +161,9 @@ impl Image {
             object::File::Elf64(file) if file.endianness() == object::Endianness::Little => {
                 ElfFile64::<LittleEndian>::parse(file.data()).map_err(cut)?
             }
-            other => return Err(Unfit::Foreign(format!("{:?} for {:?}", other.format(), other.architecture()))),
+            other => {
+                return Err(Unfit::Foreign(format!("{:?} for {:?}", other.format(), other.architecture())));
+            }
         };
         let header = file.elf_header();
         if header.e_machine.get(LittleEndian) != elf::EM_X86_64
@@ -225,8 +225,7 @@ impl Image {
             Use::ReadOnly
         };
         let range = section.address()..section.address().saturating_add(section.size());
-        let offset = section.file_range().map_or(0, |(offset, _)| offset);
-        self.sections.push(Section { name, range, purpose, bytes, offset });
+        self.sections.push(Section { name, range, purpose, bytes });
         Ok(())
     }
 
@@ -326,5 +325,81 @@ impl Image {
             size.add(section.purpose, section.range.end - section.range.start);
         }
         size
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object::write::{Object as Written, SymbolSection};
+    use object::{Architecture, BinaryFormat, Endianness, SectionKind};
+
+    fn refusal(bytes: &[u8]) -> String {
+        Image::parse(bytes).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_no_image_is_refused_with_a_reason() {
+        let this = fs::read(std::env::current_exe().unwrap()).unwrap();
+        assert!(refusal(&this).contains("not a 64-bit x86-64 executable"), "{}", refusal(&this));
+        assert!(refusal(b"").contains("not a whole ELF file"));
+        assert!(refusal(b"\x7fELF").contains("not a whole ELF file"));
+        for length in [16, 40, 63, 64, 100, this.len() / 2] {
+            assert!(Image::parse(&this[..length]).is_err(), "{length}");
+        }
+        let arm = Written::new(BinaryFormat::Elf, Architecture::Aarch64, Endianness::Little).write().unwrap();
+        assert!(refusal(&arm).contains("Aarch64"), "{}", refusal(&arm));
+        for text in [&this[..], &arm, b""].map(refusal) {
+            assert!(text.contains("expected an image that `cargo xtask build` made"), "{text}");
+        }
+    }
+
+    /// A small executable: an object file that says it is one.
+    fn executable(note: bool, symbol: bool, debug: bool) -> Vec<u8> {
+        let mut file = Written::new(BinaryFormat::Elf, Architecture::X86_64, Endianness::Little);
+        let text = file.section_id(object::write::StandardSection::Text);
+        file.append_section_data(text, &[0xc3], 1);
+        if note {
+            let section =
+                file.add_section(Vec::new(), b".note.monoguest".to_vec(), SectionKind::ReadOnlyData);
+            let mut bytes = vec![10, 0, 0, 0, 20, 0, 0, 0, 1, 0, 0, 0];
+            bytes.extend_from_slice(&platform::NOTE_NAME);
+            bytes.extend_from_slice(&7u32.to_le_bytes());
+            bytes.extend_from_slice(b"native\0\0\0\0\0\0\0\0\0\0");
+            file.append_section_data(section, &bytes, 4);
+        }
+        if symbol {
+            file.add_symbol(object::write::Symbol {
+                name: b"f".to_vec(),
+                value: 0,
+                size: 1,
+                kind: SymbolKind::Text,
+                scope: object::SymbolScope::Compilation,
+                weak: false,
+                section: SymbolSection::Section(text),
+                flags: object::SymbolFlags::None,
+            });
+        }
+        if debug {
+            let section = file.add_section(Vec::new(), b".debug_info".to_vec(), SectionKind::Debug);
+            file.append_section_data(section, &[0], 1);
+        }
+        let mut bytes = file.write().unwrap();
+        bytes[16] = 2;
+        bytes
+    }
+
+    #[test]
+    fn an_image_has_a_note_symbols_and_debug_information() {
+        let image = Image::parse(&executable(true, true, true)).unwrap();
+        assert_eq!((image.platform.as_str(), image.contract), ("native", 7));
+        assert_eq!(image.functions.len(), 1);
+        for (bytes, reason) in [
+            (executable(false, true, true), Unfit::NotMonoguest),
+            (executable(true, false, true), Unfit::Stripped),
+            (executable(true, true, false), Unfit::NoDebugInformation),
+        ] {
+            assert_eq!(Image::parse(&bytes).unwrap_err(), reason);
+        }
     }
 }

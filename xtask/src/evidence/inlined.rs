@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use anyhow::{Context, Result};
 use gimli::{
-    AttributeValue, DebugInfoOffset, DebuggingInformationEntry, Dwarf, EndianSlice, LittleEndian, Unit, UnitRef,
+    AttributeValue, DebugInfoOffset, DebuggingInformationEntry, Dwarf, EndianSlice, LittleEndian, Unit,
+    UnitRef,
 };
 
 use crate::evidence::image::Image;
@@ -14,7 +15,9 @@ use crate::evidence::names::Name;
 type Reader<'a> = EndianSlice<'a, LittleEndian>;
 
 /// A line of the source.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct Place {
     /// The file, from the repository's top level where it is in it
     pub file: String,
@@ -122,16 +125,14 @@ impl<'d, F: Fn(&Name) -> bool> Walk<'_, 'd, F> {
         if let Some(known) = self.names.get(&offset) {
             return Ok(known.clone());
         }
-        let after = self.units.partition_point(|unit| {
-            unit.header.debug_info_offset().is_some_and(|start| start.0 <= offset.0)
-        });
+        let after = self
+            .units
+            .partition_point(|unit| unit.header.debug_info_offset().is_some_and(|start| start.0 <= offset.0));
         let unit = self.units[..after].last().context("a reference leads out of the debug information")?;
         let inside = offset.to_unit_offset(&unit.header).context("a reference leads to no unit")?;
         let entry = unit.entry(inside)?;
         let name = match entry.attr_value(gimli::DW_AT_linkage_name) {
-            Some(value) => {
-                Some(Name::new(&unit.unit_ref(self.dwarf).attr_string(value)?.to_string_lossy()))
-            }
+            Some(value) => Some(Name::new(&unit.unit_ref(self.dwarf).attr_string(value)?.to_string_lossy())),
             None => None,
         };
         let name = name.filter(self.wanted);
@@ -141,10 +142,7 @@ impl<'d, F: Fn(&Name) -> bool> Walk<'_, 'd, F> {
 }
 
 /// Where the call of an inlined function is in the source.
-fn place<'d>(
-    unit: UnitRef<'_, Reader<'d>>,
-    entry: &DebuggingInformationEntry<Reader<'d>>,
-) -> Result<Place> {
+fn place<'d>(unit: UnitRef<'_, Reader<'d>>, entry: &DebuggingInformationEntry<Reader<'d>>) -> Result<Place> {
     let number = |name| entry.attr(name).and_then(|attribute| attribute.udata_value()).unwrap_or_default();
     let mut place = Place {
         file: String::new(),
@@ -169,7 +167,8 @@ fn place<'d>(
     path.push_str(&name.to_string_lossy());
     // Without the directory that the compiler ran in.
     let directory = unit.comp_dir.map(|name| name.to_string_lossy().into_owned());
-    let shorter = directory.and_then(|directory| path.strip_prefix(&directory)?.strip_prefix('/').map(str::to_owned));
+    let shorter =
+        directory.and_then(|directory| path.strip_prefix(&directory)?.strip_prefix('/').map(str::to_owned));
     place.file = shorter.unwrap_or(path);
     Ok(place)
 }

@@ -7,3 +7,5 @@ pub mod image;
 pub mod inlined;
 pub mod names;
 pub mod parts;
+#[cfg(test)]
+mod peer_tests;

@@ -75,7 +75,11 @@ mod tests {
     #[test]
     fn owners() {
         for (symbol, name, owner) in [
-            ("_ZN6kernel4hook3cpu11irq_disable17he5dee58c99594d60E", "kernel::hook::cpu::irq_disable", "kernel"),
+            (
+                "_ZN6kernel4hook3cpu11irq_disable17he5dee58c99594d60E",
+                "kernel::hook::cpu::irq_disable",
+                "kernel",
+            ),
             (
                 "_ZN82_$LT$arch_native..cpu..NativeCpu$LT$K$GT$$u20$as$u20$platform..hooks..cpu..Cpu$GT$11irq_disable17ha26d39877974e12cE",
                 "<arch_native::cpu::NativeCpu<K> as platform::hooks::cpu::Cpu>::irq_disable",

@@ -38,7 +38,8 @@ fn control_is_real(figures: &Figures, baseline: Option<&Figures>, faults: &mut V
         let elsewhere = [hook.inlined, hook.direct].iter().map(|count| count.sites).sum::<u64>();
         if elsewhere > 0 {
             let hook = &hook.hook;
-            faults.push(format!("{name} is no control: {elsewhere} sites of {hook} do not go through a table"));
+            faults
+                .push(format!("{name} is no control: {elsewhere} sites of {hook} do not go through a table"));
         }
     }
     let Some(baseline) = baseline else { return };
@@ -129,6 +130,9 @@ mod tests {
     #[test]
     fn code_that_differs_is_named() {
         let text = fault(|report| report.images[1].functions[0].hash = 2);
-        assert!(text.contains("1 functions are not the same\n    kernel::f: [1000] and [1000] bytes"), "{text}");
+        assert!(
+            text.contains("1 functions are not the same\n    kernel::f: [1000] and [1000] bytes"),
+            "{text}"
+        );
     }
 }

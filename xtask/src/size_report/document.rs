@@ -72,6 +72,12 @@ fn group(report: &Report, images: &[&Figures], blocks: &mut Vec<Block>) {
     blocks.push(sizes(images, |figures| figures.whole));
     blocks.push(Block::Section("Growth of text over static".into()));
     blocks.push(growth(report, images));
+    blocks.push(Block::Text(
+        "Where hooks are reached indirectly the compiler cannot put a backend's function into the kernel's; where it \
+         can, it does so if it thinks that worth the space. So less text with a table means that a function stands at \
+         several sites in static, and costs instructions at each: `cargo xtask bench` counts those."
+            .into(),
+    ));
     blocks.push(Block::Section("Hook call sites, found by disassembly".into()));
     blocks.push(sites(images));
     for figures in images {
@@ -89,7 +95,9 @@ fn group(report: &Report, images: &[&Figures], blocks: &mut Vec<Block>) {
         blocks.extend(report.baseline(figures).map(|baseline| equality(baseline, figures)));
     }
     for some in images.chunks(SIDE_BY_SIDE) {
-        blocks.push(Block::Section("Hook by hook: sites × mean bytes; the backend's own function in bytes".into()));
+        blocks.push(Block::Section(
+            "Hook by hook: sites × mean bytes; the backend's own function in bytes".into(),
+        ));
         blocks.push(hooks(some));
     }
     blocks.push(Block::Section("All indirect calls and jumps of the image".into()));
@@ -145,8 +153,7 @@ fn growth(report: &Report, images: &[&Figures]) -> Block {
 }
 
 fn sites(images: &[&Figures]) -> Block {
-    let mut grid =
-        Grid::new(0, &["", "sites", "lines", "hooks", "indirect", "direct", "inlined", "a site"]);
+    let mut grid = Grid::new(0, &["", "sites", "lines", "hooks", "indirect", "direct", "inlined", "a site"]);
     for figures in images {
         let total = figures.total();
         let mut row = vec![figures.dispatch.clone()];
@@ -224,8 +231,7 @@ fn of_hook(hook: &HookSites) -> String {
 }
 
 fn indirect(images: &[&Figures]) -> Block {
-    let mut grid =
-        Grid::new(0, &["", "hooks", "linker", "pointers", "objects", "switches", "registers"]);
+    let mut grid = Grid::new(0, &["", "hooks", "linker", "pointers", "objects", "switches", "registers"]);
     for figures in images {
         let counts = &figures.indirect;
         let mut row = vec![figures.dispatch.clone()];

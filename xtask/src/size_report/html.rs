@@ -9,9 +9,9 @@ use crate::size_report::reference::{ARCHITECTURE, percent};
 
 const STYLE: &str = include_str!("report.css");
 /// Width of a chart's names, bars and figures in the units of its view box.
-const NAMES: f64 = 250.0;
-const BARS: f64 = 470.0;
-const WIDTH: f64 = 860.0;
+const NAMES: f64 = 230.0;
+const BARS: f64 = 460.0;
+const WIDTH: f64 = 880.0;
 /// Height of a bar and of its row.
 const BAR: f64 = 18.0;
 const ROW: f64 = 28.0;
@@ -62,7 +62,10 @@ fn tiles(report: &Report, images: &[&Figures]) -> String {
     let mut tiles = Vec::new();
     let of = |dispatch: &str| images.iter().find(|figures| figures.dispatch == dispatch);
     if let Some(product) = of("static") {
-        tiles.push((product.of(Reach::Indirect).sites.to_string(), "indirect hook calls in static".to_owned()));
+        tiles.push((
+            product.of(Reach::Indirect).sites.to_string(),
+            "indirect hook calls in static".to_owned(),
+        ));
     }
     if let (Some(product), Some(direct)) = (of("static"), of("direct")) {
         let differ = crate::evidence::equality::differences(&product.functions, &direct.functions).len();
@@ -212,7 +215,10 @@ fn table(grid: &Grid) -> String {
         text + "</tr>\n"
     };
     let rows: String = grid.rows.iter().map(|cells| row(cells, "td")).collect();
-    format!("<div class=\"wide\"><table><thead>{}</thead><tbody>{rows}</tbody></table></div>\n", row(&grid.head, "th"))
+    format!(
+        "<div class=\"wide\"><table><thead>{}</thead><tbody>{rows}</tbody></table></div>\n",
+        row(&grid.head, "th")
+    )
 }
 
 fn escaped(text: &str) -> String {

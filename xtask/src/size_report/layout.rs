@@ -133,7 +133,9 @@ mod tests {
         for line in text.lines() {
             assert!(line.chars().count() <= WIDTH, "{line}");
         }
-        for expected in ["native-table-release", "+100", "+10.00", "6.44", "1463", "3×6x", "have the same code"] {
+        for expected in
+            ["native-table-release", "+100", "+10.00", "6.44", "1463", "3×6x", "have the same code"]
+        {
             assert!(text.contains(expected), "{expected} is not in\n{text}");
         }
     }

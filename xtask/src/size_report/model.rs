@@ -177,7 +177,9 @@ impl Report {
             kind: String,
             format: u32,
         }
-        let Ok(head) = serde_json::from_str::<Head>(text) else { bail!(Usage(format!("not a report: {EXPECTED}"))) };
+        let Ok(head) = serde_json::from_str::<Head>(text) else {
+            bail!(Usage(format!("not a report: {EXPECTED}")))
+        };
         if head.kind != KIND {
             bail!(Usage(format!("it is a {:?}: {EXPECTED}", head.kind)));
         }
@@ -200,7 +202,8 @@ pub mod tests {
     pub fn sample() -> Report {
         let hook = |name: &str| HookName { part: "cpu".into(), name: name.into() };
         let image = |dispatch: &str, text: u64, reach: Reach, bytes: u64| {
-            let count = |of: Reach| if of == reach { Count { sites: 3, bytes: 3 * bytes } } else { Count::default() };
+            let count =
+                |of: Reach| if of == reach { Count { sites: 3, bytes: 3 * bytes } } else { Count::default() };
             Figures {
                 name: format!("native-{dispatch}-release"),
                 backend: "native".into(),

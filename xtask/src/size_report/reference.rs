@@ -78,7 +78,8 @@ mod tests {
 
     #[test]
     fn the_percentages_are_those_that_were_published() {
-        let published = [(&ARCHITECTURE[0], 6.4), (&ARCHITECTURE[1], 0.8), (&ARCHITECTURE[2], 7.5), (&WHOLE[0], 0.7)];
+        let published =
+            [(&ARCHITECTURE[0], 6.4), (&ARCHITECTURE[1], 0.8), (&ARCHITECTURE[2], 7.5), (&WHOLE[0], 0.7)];
         for (reference, expected) in published {
             let found = percent(reference.without, reference.with);
             assert!((found - expected).abs() < 0.05, "{}: {found}", reference.name);

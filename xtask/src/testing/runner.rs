@@ -14,9 +14,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::guest::{Outcome, Qemu, poll_timeout, verdict};
 use crate::initramfs::{ARGV_FILE, Initramfs};
+use crate::lguest;
 use crate::qemu::{Console, Launch};
+use crate::rom;
 use crate::status::End;
 use crate::testing::case::{Case, Expected, Files, Source, Step};
+use crate::variant::Backend;
 use crate::workspace::Workspace;
 
 /// A guest that writes more than this has lost its way.
@@ -112,7 +115,7 @@ impl Bench {
         if !case.append.is_empty() {
             append.push(case.append.clone());
         }
-        Ok(Launch {
+        let launch = Launch {
             qemu: self.qemu.clone(),
             hardware: case.hardware.clone(),
             image: image.to_owned(),
@@ -121,7 +124,12 @@ impl Bench {
             status: directory.join("status"),
             console: Console::Plain,
             gdb: None,
-        })
+            rom: rom::place(&self.workspace, &case.rom(), directory)?,
+        };
+        match case.variant.backend {
+            Backend::Lguest => lguest::wrap(&self.workspace, launch, &case.hypervisor, directory),
+            _ => Ok(launch),
+        }
     }
 
     fn add(&self, case: &Case, tree: &mut Initramfs) -> Result<()> {
