@@ -52,11 +52,18 @@ pub fn print_number(mut number: u64) {
 /// Ends this guest.
 pub fn shut_down(reason: ShutdownReason, status: u64) -> ! {
     call(Hypercall::Shutdown, [0, reason as u64, status]);
-    loop {}
+    never()
 }
 
 /// The host is not what it should be: `text` (with a NUL at its end) says why.
 pub fn failed(text: &[u8]) -> ! {
     call(Hypercall::Shutdown, [physical(text), ShutdownReason::Panic as u64, 0]);
-    loop {}
+    never()
+}
+
+/// The host does not come back from a shutdown.
+fn never() -> ! {
+    loop {
+        core::hint::spin_loop();
+    }
 }
