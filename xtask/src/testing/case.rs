@@ -197,6 +197,12 @@ impl Case {
         self
     }
 
+    /// The VMI ROM.
+    pub fn with_rom(mut self, rom: Choice) -> Self {
+        self.rom = Some(rom);
+        self
+    }
+
     /// The VMI ROM of its machine.
     pub fn rom(&self) -> Choice {
         self.rom.clone().unwrap_or_else(|| self.variant.rom())
