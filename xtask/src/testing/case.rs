@@ -74,7 +74,7 @@ pub struct Case {
     /// The VMI ROM; what the backend needs if nothing is said
     pub rom: Option<Choice>,
     /// Where there is a hypervisor: what it is asked for
-    pub hypervisor: lguest::Args,
+    pub hypervisor: lguest::Hypervisor,
     /// What the tree starts from
     pub files: Files,
     /// What is added: path, source, permissions
@@ -109,7 +109,7 @@ pub fn case(name: impl Into<String>) -> Case {
         variant: Variant { backend: Backend::Native, dispatch: Dispatch::Static, profile: Profile::Release },
         hardware: Hardware { memory: 64, ..Hardware::default() },
         rom: None,
-        hypervisor: lguest::Args::default(),
+        hypervisor: lguest::Hypervisor::default(),
         files: Files::Busybox,
         added: Vec::new(),
         argv: Vec::new(),
