@@ -118,7 +118,7 @@ pub fn prepare(args: &GuestArgs, gdb: Option<PathBuf>) -> Result<Launch> {
         }
     };
     let rom = args.rom.clone().unwrap_or_else(|| args.variant.rom());
-    let rom = rom::place(&workspace, &rom, &scratch)?;
+    let rom = rom::place(&workspace, &rom, &args.hardware.machine, &scratch)?;
     let append = ["console=ttyS0", &init.own, args.append.trim(), &init.rest];
     let append: Vec<&str> = append.into_iter().filter(|part| !part.is_empty()).collect();
     let terminal = std::io::stdin().is_terminal();
