@@ -67,6 +67,10 @@ pub enum Product {
     Monoguest,
     /// The small kernel that tests what the contract promises
     Conformance,
+    /// The guest that attacks the lguest hypervisor
+    Hostile,
+    /// The guest that tests VMI ROMs
+    RomGuest,
 }
 
 impl Product {
@@ -75,6 +79,8 @@ impl Product {
         match self {
             Self::Monoguest => "kernel",
             Self::Conformance => "conformance",
+            Self::RomGuest => "rom-guest",
+            Self::Hostile => "lguest-hostile",
         }
     }
 
@@ -83,6 +89,8 @@ impl Product {
         match self {
             Self::Monoguest => "monoguest",
             Self::Conformance => "conformance",
+            Self::RomGuest => "rom-guest",
+            Self::Hostile => "lguest-hostile",
         }
     }
 }

@@ -33,7 +33,9 @@ pub fn run(_: Args) -> Result<u8> {
     check("clippy, on the workspace", host.args(["--workspace", "--all-targets"]).args(DENY_WARNINGS))?;
 
     let images = Dispatch::value_variants().iter().map(|dispatch| (Product::Monoguest, dispatch));
-    for (product, dispatch) in images.chain([(Product::Conformance, &Dispatch::Static)]) {
+    for (product, dispatch) in
+        images.chain([(Product::Conformance, &Dispatch::Static), (Product::RomGuest, &Dispatch::Static)])
+    {
         let variant = Variant { backend: Backend::Native, dispatch: *dispatch, profile: Profile::Dev };
         let mut image = image_clippy(&workspace, &toolchain, product.package(), product.executable());
         image.args(["--features", &variant.cargo_features()]);
@@ -44,8 +46,10 @@ pub fn run(_: Args) -> Result<u8> {
         let what = format!("clippy, on the VMI ROM {}", features.join(" "));
         check(what.trim_end(), rom.args(features).args(DENY_WARNINGS))?;
     }
-    let mut hypervisor = image_clippy(&workspace, &toolchain, lguest::PACKAGE, lguest::PACKAGE);
-    check("clippy, on the lguest hypervisor", hypervisor.args(DENY_WARNINGS))?;
+    for package in [lguest::PACKAGE, Product::Hostile.package()] {
+        let mut image = image_clippy(&workspace, &toolchain, package, package);
+        check(&format!("clippy, on {package}"), image.args(DENY_WARNINGS))?;
+    }
     Ok(0)
 }
 

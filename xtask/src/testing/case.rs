@@ -74,7 +74,9 @@ pub struct Case {
     /// The VMI ROM; what the backend needs if nothing is said
     pub rom: Option<Choice>,
     /// Where there is a hypervisor: what it is asked for
-    pub hypervisor: lguest::Args,
+    pub hypervisor: lguest::Hypervisor,
+    /// And what it is given
+    pub module: Module,
     /// What the tree starts from
     pub files: Files,
     /// What is added: path, source, permissions
@@ -101,6 +103,16 @@ impl fmt::Debug for Case {
     }
 }
 
+/// What the lguest hypervisor is given.
+pub enum Module {
+    /// The guests, as they are
+    Guests,
+    /// Nothing
+    Missing,
+    /// What this makes of them
+    Changed(fn(lguest::Guest, &lguest::Hypervisor) -> Vec<u8>),
+}
+
 /// A case with the usual machine: pc, one CPU, 64 MiB, the static release image, busybox; it must exit with 0.
 pub fn case(name: impl Into<String>) -> Case {
     Case {
@@ -109,7 +121,8 @@ pub fn case(name: impl Into<String>) -> Case {
         variant: Variant { backend: Backend::Native, dispatch: Dispatch::Static, profile: Profile::Release },
         hardware: Hardware { memory: 64, ..Hardware::default() },
         rom: None,
-        hypervisor: lguest::Args::default(),
+        hypervisor: lguest::Hypervisor::default(),
+        module: Module::Guests,
         files: Files::Busybox,
         added: Vec::new(),
         argv: Vec::new(),
@@ -153,6 +166,19 @@ impl Case {
         self
     }
 
+    /// Copies of the guest, under a hypervisor, and words for that.
+    pub fn guests(mut self, count: u8, words: &str) -> Self {
+        self.hypervisor.guests = count;
+        words.clone_into(&mut self.hypervisor.hypervisor_append);
+        self
+    }
+
+    /// What the hypervisor is given in place of its guests.
+    pub fn module(mut self, module: Module) -> Self {
+        self.module = module;
+        self
+    }
+
     /// What runs above the cut.
     pub fn product(mut self, product: Product) -> Self {
         self.product = product;
@@ -168,6 +194,12 @@ impl Case {
     /// How the kernel reaches its backend.
     pub fn dispatch(mut self, dispatch: Dispatch) -> Self {
         self.variant.dispatch = dispatch;
+        self
+    }
+
+    /// The VMI ROM.
+    pub fn with_rom(mut self, rom: Choice) -> Self {
+        self.rom = Some(rom);
         self
     }
 
