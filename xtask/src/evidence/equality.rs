@@ -119,7 +119,7 @@ fn hash_address(image: &Image, function: &Symbol, address: u64, hasher: &mut Fnv
     if function.range.contains(&address) {
         return (address - function.range.start).hash(hasher);
     }
-    for symbol in [image.function_at(address), image.object_at(address)].into_iter().flatten() {
+    if let Some(symbol) = image.function_at(address).or_else(|| image.object_at(address)) {
         symbol.name.hash(hasher);
         return (address - symbol.range.start).hash(hasher);
     }

@@ -369,7 +369,8 @@ mod tests {
             place: Place::default(),
             depth,
         };
-        let calls = [call(0, &[0..10, 20..30]), call(2, &[4..6]), call(1, &[22..30])];
+        let range = |range| vec![range];
+        let calls = [call(0, &[0..10, 20..30]), call(2, &range(4..6)), call(1, &range(22..30))];
         let cover = Cover::new(&calls.iter().collect::<Vec<_>>());
         assert_eq!(cover.own_bytes, [10, 2, 8]);
         let innermost = [0, 4, 6, 12, 21, 22, 30].map(|at| cover.innermost(at));

@@ -83,8 +83,7 @@ fn the_sizes_agree_with_size() {
 
 #[test]
 fn an_image_with_a_table_does_not_pass_for_static() {
-    let variant =
-        Variant { backend: Backend::Native, dispatch: Dispatch::Table, profile: Profile::Release };
+    let variant = Variant { backend: Backend::Native, dispatch: Dispatch::Table, profile: Profile::Release };
     let path = build::image(&Workspace::find().unwrap(), variant).unwrap();
     let found = gates::indirect_hooks(&Image::read(&path).unwrap()).unwrap();
     let texts: Vec<String> = found.iter().map(ToString::to_string).collect();
@@ -103,7 +102,8 @@ fn an_image_for_a_bare_machine_does_not_pass_for_one_at_cpl_3() {
     assert_eq!(gates::relocations(&image), []);
     image.platform = "lguest".into();
     let found = sensitive::instructions_of(&image, sensitive::ALLOWED);
-    for instruction in ["`cli`", "`sti`", "`hlt`", "`wrmsr`", "`iretq`", "`swapgs`", "`pushfq`", "`mov cr3,"] {
+    for instruction in ["`cli`", "`sti`", "`hlt`", "`wrmsr`", "`iretq`", "`swapgs`", "`pushfq`", "`mov cr3,"]
+    {
         assert!(found.iter().any(|violation| violation.what.contains(instruction)), "{instruction}");
     }
 }
