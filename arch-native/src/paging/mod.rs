@@ -3,6 +3,7 @@
 pub(crate) mod entry;
 pub(crate) mod flush;
 pub(crate) mod space;
+mod unlinked;
 pub(crate) mod walker;
 pub(crate) mod window;
 
@@ -187,10 +188,19 @@ impl<K: Kernel> platform::Paging for NativePaging<K> {
     }
 
     fn unmap_kernel(pages: PageRange, taken: &mut FrameBatch) -> VirtAddr {
-        kernel::<K>(CacheMode::WriteBack).unmap(pages, taken)
+        let walker = kernel::<K>(CacheMode::WriteBack);
+        let reached = walker.unmap(pages, taken);
+        walker.unlink_empty(PageRange::new(pages.start, reached), unlinked::add);
+        reached
     }
 
     fn flush_kernel(pages: PageRange, cpus: CpuSet) {
-        flush::kernel(pages, cpus);
+        let tables = unlinked::take();
+        if tables.is_empty() {
+            return flush::kernel(pages, cpus);
+        }
+        // So much that every processor drops all it knows, tables too, and not only of the space that is active there.
+        flush::kernel(PageRange::new(KERNEL_WINDOW.0, KERNEL_WINDOW.1), cpus);
+        tables.for_each(K::free_table_frame);
     }
 }
