@@ -2,58 +2,48 @@
 //!
 //! The kernel's executable names its upcalls once, with [`boot_entry`]; the loader enters here by PVH, and
 //! [`platform::Kernel::boot`] follows in 64-bit mode with everything [`platform::BootInfo`] promises.
+//!
+//! What has no PC in it (table entries and walks, the layout of the upper half, the memory map, the first tables, the
+//! time stamp counter as a clock) is public, for backends that share it; without the feature `pc` there is nothing else.
 #![no_std]
 #![warn(missing_docs)]
 // On the build machine the boot code, which uses much of this, is left out.
 #![cfg_attr(not(target_os = "none"), allow(dead_code))]
 
-#[cfg(target_os = "none")]
+#[cfg(all(target_os = "none", feature = "pc"))]
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
 pub mod boot;
+pub mod layout;
+pub mod paging;
+pub mod time;
+
+#[cfg(feature = "pc")]
 mod console;
+#[cfg(feature = "pc")]
 mod cpu;
+#[cfg(feature = "pc")]
 mod firmware;
+#[cfg(feature = "pc")]
 mod interrupts;
+#[cfg(feature = "pc")]
 mod irq;
-mod layout;
-mod paging;
+#[cfg(feature = "pc")]
+mod native;
+#[cfg(feature = "pc")]
 mod power;
+#[cfg(feature = "pc")]
 mod smp;
-mod time;
+#[cfg(feature = "pc")]
 mod trap;
 
-use core::marker::PhantomData;
-
-use platform::Kernel;
-
-pub use boot::NativeBoot;
-pub use console::NativeConsole;
-pub use cpu::NativeCpu;
-pub use interrupts::NativeInterrupts;
-pub use paging::NativePaging;
-pub use power::NativePower;
-pub use smp::NativeSmp;
-pub use time::{NativeClock, NativeTimer};
-
-/// A bare PC below the kernel `K`.
-#[derive(Debug)]
-pub struct Native<K>(PhantomData<K>);
-
-impl<K: Kernel> platform::Platform for Native<K> {
-    const NAME: &'static str = "native";
-    type Cpu = NativeCpu<K>;
-    type Paging = NativePaging<K>;
-    type Interrupts = NativeInterrupts<K>;
-    type Clock = NativeClock<K>;
-    type Timer = NativeTimer<K>;
-    type Smp = NativeSmp<K>;
-    type Console = NativeConsole<K>;
-    type Power = NativePower<K>;
-    type Boot = NativeBoot<K>;
-}
+#[cfg(feature = "pc")]
+pub use native::{
+    Native, NativeBoot, NativeClock, NativeConsole, NativeCpu, NativeInterrupts, NativePaging, NativePower,
+    NativeSmp, NativeTimer,
+};
 
 /// Makes the boot code enter the kernel `$kernel` (a [`platform::Kernel`]); once, in the executable.
 #[macro_export]

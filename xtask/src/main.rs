@@ -3,6 +3,7 @@
 //! Standard output carries what was asked for (an image's path, a guest's console); everything xtask itself has to
 //! say goes to standard error. A failure of xtask exits with 1, a wrong use of it with 2.
 
+mod bench;
 mod chart;
 mod commands;
 mod cpio;
@@ -43,6 +44,7 @@ enum Command {
     Boot(Box<boot::Args>),
     Test(test::Args),
     Race(commands::race::Args),
+    Bench(commands::bench::Args),
     Debug(Box<debug::Args>),
     Lint(lint::Args),
 }
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Command::Boot(args) => boot::run(*args),
         Command::Test(args) => test::run(args),
         Command::Race(args) => commands::race::run(args),
+        Command::Bench(args) => commands::bench::run(args),
         Command::Debug(args) => debug::run(*args),
         Command::Lint(args) => lint::run(args),
     };

@@ -18,6 +18,13 @@ pub enum Backend {
     Lguest,
 }
 
+impl Backend {
+    /// Those that are built today.
+    pub fn built() -> Vec<Self> {
+        vec![Self::Native]
+    }
+}
+
 /// How a hook reaches the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Dispatch {
@@ -38,6 +45,34 @@ pub enum Profile {
     Release,
 }
 
+/// What runs above the cut: a package with an executable of the same platform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Product {
+    /// The kernel
+    #[default]
+    Monoguest,
+    /// The small kernel that tests what the contract promises
+    Conformance,
+}
+
+impl Product {
+    /// The cargo package.
+    pub fn package(self) -> &'static str {
+        match self {
+            Self::Monoguest => "kernel",
+            Self::Conformance => "conformance",
+        }
+    }
+
+    /// The executable in it.
+    pub fn executable(self) -> &'static str {
+        match self {
+            Self::Monoguest => "monoguest",
+            Self::Conformance => "conformance",
+        }
+    }
+}
+
 /// One image among those that can be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
 pub struct Variant {
@@ -52,6 +87,18 @@ pub struct Variant {
     /// The cargo profile
     #[arg(long, default_value = "release")]
     pub profile: Profile,
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&value_name(self))
+    }
+}
+
+impl fmt::Display for Dispatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&value_name(self))
+    }
 }
 
 fn value_name(value: &impl ValueEnum) -> String {
@@ -94,8 +141,8 @@ impl Variant {
     }
 
     /// Where the finished image is kept; no two variants share it.
-    pub fn image_path(&self, workspace: &Workspace) -> PathBuf {
-        workspace.target.join("images").join(self.to_string()).join("monoguest")
+    pub fn image_path(&self, workspace: &Workspace, product: Product) -> PathBuf {
+        workspace.target.join("images").join(self.to_string()).join(product.executable())
     }
 }
 

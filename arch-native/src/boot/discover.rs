@@ -1,5 +1,7 @@
 //! Discovery of the machine: [`platform::Boot::discover`].
 
+use core::marker::PhantomData;
+
 use platform::{CacheMode, CpuId, CpuSet, Kernel, MAX_CPUS, Machine, Unusable};
 
 use crate::cpu::features::{Features, cpuid, has};
@@ -13,7 +15,19 @@ use crate::time::{timer, tsc};
 
 const REGISTERS_BYTES: u64 = 4096;
 
-pub fn machine<K: Kernel>() -> Result<Machine, Unusable> {
+/// [`platform::Boot`] of a bare PC.
+#[derive(Debug)]
+pub struct NativeBoot<K>(PhantomData<K>);
+
+#[platform::backend]
+impl<K: Kernel> platform::Boot for NativeBoot<K> {
+    #[cold]
+    fn discover() -> Result<Machine, Unusable> {
+        machine::<K>()
+    }
+}
+
+fn machine<K: Kernel>() -> Result<Machine, Unusable> {
     let description = firmware::describe::<K>();
     if description.has_pic {
         pic::silence();

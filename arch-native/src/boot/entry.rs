@@ -43,7 +43,8 @@ boot_pd:    .skip 4096 * 4
 
     .section .boot.text, "ax", @progbits
     .code32
-    .globl pvh_start
+    .globl image_entry
+image_entry:                        // what the ELF header names
 pvh_start:
     // EBX: hvm_start_info. No stack, no descriptor tables of ours.
     cli

@@ -1,31 +1,18 @@
 //! From the loader to [`platform::Kernel::boot`], and the discovery of the machine.
 
-#[cfg(target_os = "none")]
+#[cfg(feature = "pc")]
+mod discover;
+#[cfg(all(target_os = "none", feature = "pc"))]
 pub(crate) mod entry;
 pub mod memory_map;
+#[cfg(all(target_os = "none", feature = "pc"))]
+mod start;
+#[cfg(feature = "pc")]
 pub mod start_info;
 #[cfg(target_os = "none")]
-mod tables;
+pub mod tables;
 
-use core::marker::PhantomData;
-
-use platform::{Kernel, Machine, Unusable};
-
-#[cfg(target_os = "none")]
+#[cfg(feature = "pc")]
+pub use discover::NativeBoot;
+#[cfg(all(target_os = "none", feature = "pc"))]
 pub use start::start;
-
-/// [`platform::Boot`] of a bare PC.
-#[derive(Debug)]
-pub struct NativeBoot<K>(PhantomData<K>);
-
-#[platform::backend]
-impl<K: Kernel> platform::Boot for NativeBoot<K> {
-    #[cold]
-    fn discover() -> Result<Machine, Unusable> {
-        discover::machine::<K>()
-    }
-}
-
-mod discover;
-#[cfg(target_os = "none")]
-mod start;

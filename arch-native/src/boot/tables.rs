@@ -8,6 +8,7 @@ use crate::layout::{DIRECT_MAP, KERNEL_WINDOW, PLATFORM_WINDOW};
 use crate::paging::entry::{ENTRIES, Entry, LeafKind};
 
 /// Frames from the start of one usable range that is mapped at its own address.
+#[derive(Debug)]
 pub struct Bump {
     range: PhysRange,
     next: PhysAddr,
@@ -39,13 +40,14 @@ impl Bump {
 }
 
 /// Sizes of pages above 4 KiB that the processor has, by level of their entry.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct LargePages {
     /// 1 GiB.
     pub gibibyte: bool,
 }
 
 /// Kernel translations under construction, reached at their own addresses.
+#[derive(Debug)]
 pub struct KernelTables<'a> {
     bump: &'a mut Bump,
     root: PhysFrame,
@@ -53,6 +55,7 @@ pub struct KernelTables<'a> {
 }
 
 impl<'a> KernelTables<'a> {
+    /// Tables with nothing in them.
     pub fn new(bump: &'a mut Bump, large: LargePages) -> Result<Self, Unusable> {
         let root = bump.frame()?;
         Ok(Self { bump, root, large })

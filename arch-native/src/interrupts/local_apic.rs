@@ -59,7 +59,9 @@ const MOST_POLLS: u32 = 1_000_000;
 static MEMORY: AtomicU64 = AtomicU64::new(0);
 /// Commands must not be written before the last one is gone: real xAPICs only.
 static WAIT_FOR_COMMAND: AtomicBool = AtomicBool::new(false);
-static IDS: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(0) }; MAX_CPUS];
+static IDS: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(NOBODY) }; MAX_CPUS];
+/// No CPU's identity: all CPUs' (Intel SDM vol. 3A, 10.12.9).
+const NOBODY: u32 = u32::MAX;
 
 fn pointer(memory: u64, register: Register) -> VolatilePtr<'static, u32> {
     let address = (memory + 16 * register as u64) as *mut u32;
@@ -157,7 +159,12 @@ pub fn set_id(cpu: CpuId, id: u32) {
     IDS[cpu.index()].store(id, Relaxed);
 }
 
-/// A CPU's identity.
+/// The identity of a CPU, if there is such a CPU.
+pub fn find(cpu: CpuId) -> Option<u32> {
+    IDS.get(cpu.index()).map(|id| id.load(Relaxed)).filter(|&id| id != NOBODY)
+}
+
+/// The identity of a CPU that exists.
 #[inline(always)]
 pub fn id(cpu: CpuId) -> u32 {
     IDS[cpu.index()].load(Relaxed)

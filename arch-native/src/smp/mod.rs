@@ -100,9 +100,11 @@ impl<K: Kernel> platform::Smp for NativeSmp<K> {
         if page == 0 {
             return Err(StartError::Refused);
         }
-        let id = local_apic::id(cpu);
-        if cpu.0 == 0 || cpu.index() >= platform::MAX_CPUS || !prepare::<K>(cpu, &with, page) {
+        let Some(id) = local_apic::find(cpu).filter(|_| cpu.0 != 0) else {
             return Err(StartError::NoSuchCpu);
+        };
+        if !prepare::<K>(cpu, &with, page) {
+            return Err(StartError::Refused);
         }
         // SAFETY: no CPU is being started, so none reads it.
         unsafe { *HANDOVER.0.get() = Some((cpu, with)) };

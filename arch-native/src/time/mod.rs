@@ -1,49 +1,16 @@
 //! Clock and timer.
 
+#[cfg(feature = "pc")]
 pub(crate) mod calibrate;
+#[cfg(feature = "pc")]
+mod hooks;
+#[cfg(feature = "pc")]
 pub(crate) mod rtc;
-pub(crate) mod scale;
+pub mod scale;
+#[cfg(feature = "pc")]
 pub(crate) mod timer;
-pub(crate) mod tsc;
-mod user_clock;
+pub mod tsc;
+pub mod user_clock;
 
-use core::marker::PhantomData;
-
-use platform::{Kernel, Nanoseconds, UserClock};
-
-/// [`platform::Clock`] of a bare PC.
-#[derive(Debug)]
-pub struct NativeClock<K>(PhantomData<K>);
-
-#[platform::backend]
-impl<K: Kernel> platform::Clock for NativeClock<K> {
-    #[inline]
-    fn now() -> Nanoseconds {
-        tsc::now()
-    }
-
-    fn wall_clock_at_boot() -> Nanoseconds {
-        rtc::wall_clock_at_boot()
-    }
-
-    fn user_clock() -> Option<UserClock> {
-        user_clock::get()
-    }
-}
-
-/// [`platform::Timer`] of a bare PC.
-#[derive(Debug)]
-pub struct NativeTimer<K>(PhantomData<K>);
-
-#[platform::backend]
-impl<K: Kernel> platform::Timer for NativeTimer<K> {
-    #[inline]
-    fn arm(deadline: Nanoseconds) {
-        timer::arm(deadline);
-    }
-
-    #[inline]
-    fn disarm() {
-        timer::disarm();
-    }
-}
+#[cfg(feature = "pc")]
+pub use hooks::{NativeClock, NativeTimer};

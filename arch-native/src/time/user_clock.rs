@@ -2,6 +2,7 @@
 
 use platform::UserClock;
 
+/// Nothing runs in user mode on the build machine.
 #[cfg(not(target_os = "none"))]
 pub fn get() -> Option<UserClock> {
     None

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::report::Usage;
 use crate::toolchain::{IMAGE_TARGET, ImageToolchain};
-use crate::variant::{Backend, Variant};
+use crate::variant::{Backend, Product, Variant};
 use crate::workspace::Workspace;
 
 /// Builds an image; its path is the last line on standard output
@@ -25,14 +25,19 @@ pub fn run(args: Args) -> Result<u8> {
     Ok(0)
 }
 
-/// Builds one variant and keeps it where no other variant's image goes.
+/// Builds one variant of the kernel and keeps it where no other variant's image goes.
 pub fn image(workspace: &Workspace, variant: Variant) -> Result<PathBuf> {
+    product(workspace, Product::Monoguest, variant)
+}
+
+/// Builds one variant of what runs above the cut.
+pub fn product(workspace: &Workspace, product: Product, variant: Variant) -> Result<PathBuf> {
     if variant.backend != Backend::Native {
         let name = variant.backend_name();
         return Err(Usage(format!("the backend `{name}` is not built yet: use --features native")).into());
     }
     let toolchain = ImageToolchain::require()?;
-    let image = variant.image_path(workspace);
+    let image = variant.image_path(workspace, product);
     let directory = image.parent().context("an image path has a directory")?;
     fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
 
@@ -42,20 +47,22 @@ pub fn image(workspace: &Workspace, variant: Variant) -> Result<PathBuf> {
     lock.lock().with_context(|| format!("cannot lock {}", lock_path.display()))?;
 
     let mut cargo = workspace.cargo("build", &workspace.target);
-    cargo.args(["--package", "kernel", "--bin", "monoguest", "--profile", &variant.profile_name()]);
+    cargo.args(["--package", product.package(), "--bin", product.executable()]);
+    cargo.args(["--profile", &variant.profile_name()]);
     cargo.args(["--features", &variant.cargo_features()]);
     toolchain.apply(&mut cargo);
     let status = cargo
         .stdin(Stdio::null())
         .stdout(std::io::stderr())
         .status()
-        .context("cannot run cargo to build the kernel")?;
+        .with_context(|| format!("cannot run cargo to build {}", product.executable()))?;
     if !status.success() {
-        bail!("building the image {variant} failed: see cargo's messages above");
+        bail!("building {} for {variant} failed: see cargo's messages above", product.executable());
     }
 
-    let built = workspace.target.join(IMAGE_TARGET).join(variant.profile_directory()).join("monoguest");
-    let partial = directory.join(".monoguest.partial");
+    let built =
+        workspace.target.join(IMAGE_TARGET).join(variant.profile_directory()).join(product.executable());
+    let partial = directory.join(format!(".{}.partial", product.executable()));
     fs::copy(&built, &partial).with_context(|| format!("cannot copy {}", built.display()))?;
     fs::rename(&partial, &image).with_context(|| format!("cannot put the image at {}", image.display()))?;
     Ok(image)

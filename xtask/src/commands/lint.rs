@@ -9,7 +9,7 @@ use clap::ValueEnum;
 
 use crate::report::say;
 use crate::toolchain::{self, ImageToolchain};
-use crate::variant::{Backend, Dispatch, Profile, Variant};
+use crate::variant::{Backend, Dispatch, Product, Profile, Variant};
 use crate::workspace::Workspace;
 
 /// Checks the format, and runs clippy over the workspace and over the image in each dispatch mode
@@ -31,15 +31,17 @@ pub fn run(_: Args) -> Result<u8> {
     let mut host = workspace.cargo("clippy", &workspace.target);
     check("clippy, on the workspace", host.args(["--workspace", "--all-targets"]).args(DENY_WARNINGS))?;
 
-    for dispatch in Dispatch::value_variants() {
+    let images = Dispatch::value_variants().iter().map(|dispatch| (Product::Monoguest, dispatch));
+    for (product, dispatch) in images.chain([(Product::Conformance, &Dispatch::Static)]) {
         let variant = Variant { backend: Backend::Native, dispatch: *dispatch, profile: Profile::Dev };
         let mut image = match toolchain.clippy() {
             Some(program) => workspace.cargo_by(Path::new(program), "clippy", &workspace.target),
             None => workspace.cargo("clippy", &workspace.target),
         };
-        image.args(["--package", "kernel", "--bin", "monoguest", "--features", &variant.cargo_features()]);
+        image.args(["--package", product.package(), "--bin", product.executable()]);
+        image.args(["--features", &variant.cargo_features()]);
         toolchain.apply(&mut image);
-        check(&format!("clippy, on the image {variant}"), image.args(DENY_WARNINGS))?;
+        check(&format!("clippy, on {} for {variant}", product.executable()), image.args(DENY_WARNINGS))?;
     }
     Ok(0)
 }

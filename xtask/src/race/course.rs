@@ -184,6 +184,19 @@ impl Running {
         }
     }
 
+    /// Waits until QEMU has ended by itself.
+    pub fn wait_for_end(mut self) -> Result<()> {
+        loop {
+            match self.output.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
+                Ok((_, bytes)) => self.console.extend_from_slice(&bytes),
+                Err(RecvTimeoutError::Disconnected) => return self.qemu.finish().map(|_| ()),
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("the guest did not end in time; its last lines are\n{}", self.last_lines())
+                }
+            }
+        }
+    }
+
     /// Types on the console.
     pub fn type_in(&mut self, text: &str) -> Result<()> {
         self.input.write_all(text.as_bytes()).context("cannot type on the guest's console")

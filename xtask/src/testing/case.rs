@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::initramfs::Initramfs;
 use crate::qemu::Hardware;
 use crate::testing::programs::Program;
-use crate::variant::{Backend, Dispatch, Profile, Variant};
+use crate::variant::{Backend, Dispatch, Product, Profile, Variant};
 
 /// Bytes made when the case runs, from the busybox at that path.
 pub type Fixture = Box<dyn Fn(&Path) -> Result<Vec<u8>> + Send + Sync>;
@@ -63,7 +63,9 @@ pub enum Expected {
 pub struct Case {
     /// Its group and its own name, `group/name`
     pub name: String,
-    /// The image
+    /// What runs above the cut
+    pub product: Product,
+    /// Which of its images
     pub variant: Variant,
     /// The machine
     pub hardware: Hardware,
@@ -97,6 +99,7 @@ impl fmt::Debug for Case {
 pub fn case(name: impl Into<String>) -> Case {
     Case {
         name: name.into(),
+        product: Product::Monoguest,
         variant: Variant { backend: Backend::Native, dispatch: Dispatch::Static, profile: Profile::Release },
         hardware: Hardware { memory: 64, ..Hardware::default() },
         files: Files::Busybox,
@@ -112,6 +115,12 @@ pub fn case(name: impl Into<String>) -> Case {
 }
 
 impl Case {
+    /// A further word in its name.
+    pub fn named(mut self, word: &str) -> Self {
+        self.name = format!("{}-{word}", self.name);
+        self
+    }
+
     /// QEMU's machine, as `boot --machine` takes it.
     pub fn machine(mut self, machine: &str) -> Self {
         self.hardware.machine = machine.parse().expect("the suite names a machine that exists");
@@ -133,6 +142,18 @@ impl Case {
     /// Memory in MiB.
     pub fn memory(mut self, mib: u32) -> Self {
         self.hardware.memory = mib;
+        self
+    }
+
+    /// What runs above the cut.
+    pub fn product(mut self, product: Product) -> Self {
+        self.product = product;
+        self
+    }
+
+    /// What is below it.
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.variant.backend = backend;
         self
     }
 
