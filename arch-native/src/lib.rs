@@ -46,7 +46,7 @@ pub mod sensitive;
 #[cfg(feature = "pc")]
 mod smp;
 #[cfg(feature = "pc")]
-mod trap;
+pub mod trap;
 
 #[cfg(feature = "pc")]
 pub use pc::{

@@ -1,5 +1,5 @@
 //! Exceptions, interrupts and system calls.
 
-pub(crate) mod entry;
+pub mod entry;
 mod handlers;
 pub(crate) mod idt;
