@@ -15,6 +15,7 @@ mod lguest;
 mod qemu;
 mod race;
 mod report;
+mod rom;
 mod status;
 #[path = "../../tests/suite/mod.rs"]
 mod suite;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
+use crate::rom::{Choice, Manner};
 use crate::workspace::Workspace;
 
 /// What is below the cut: a feature of the `kernel` package.
@@ -137,6 +138,14 @@ impl Variant {
     /// The profile's name for `cargo --profile`.
     pub fn profile_name(&self) -> String {
         self.profile.to_string()
+    }
+
+    /// The VMI ROM that the backend needs, if it does.
+    pub fn rom(&self) -> Choice {
+        match self.backend {
+            Backend::Vmi => Choice::Ours(Manner::Plain),
+            Backend::Native | Backend::Lguest => Choice::None,
+        }
     }
 
     /// The value for `cargo --features`.

@@ -12,6 +12,7 @@ use crate::initramfs::{ARGV_FILE, Initramfs};
 use crate::installer::{BUSYBOX, QEMU};
 use crate::qemu::{Console, Hardware, Launch};
 use crate::report::{Usage, say};
+use crate::rom::{self, Choice};
 use crate::variant::{Backend, Variant};
 use crate::workspace::Workspace;
 use crate::{chart, elf, guest, lguest};
@@ -56,6 +57,10 @@ pub struct GuestArgs {
     /// Put a static program at /<its name>; the first one runs if no ARGV is given. May be given several times
     #[arg(long = "program", value_name = "FILE")]
     programs: Vec<PathBuf>,
+
+    /// The VMI ROM: plain, strict (it tests its guest), none, bad:DEFECT, or a file
+    #[arg(long, value_name = "ROM")]
+    rom: Option<Choice>,
 
     /// More for the kernel command line
     #[arg(
@@ -112,6 +117,8 @@ pub fn prepare(args: &GuestArgs, gdb: Option<PathBuf>) -> Result<Launch> {
             (path, InitParameters { own: format!("monoguest.argv={ARGV_FILE}"), rest: String::new() })
         }
     };
+    let rom = args.rom.clone().unwrap_or_else(|| args.variant.rom());
+    let rom = rom::place(&workspace, &rom, &scratch)?;
     let append = ["console=ttyS0", &init.own, args.append.trim(), &init.rest];
     let append: Vec<&str> = append.into_iter().filter(|part| !part.is_empty()).collect();
     let terminal = std::io::stdin().is_terminal();
@@ -124,6 +131,7 @@ pub fn prepare(args: &GuestArgs, gdb: Option<PathBuf>) -> Result<Launch> {
         status: scratch.join("status"),
         console: if terminal { Console::Terminal } else { Console::Plain },
         gdb,
+        rom,
     };
     if args.variant.backend == Backend::Lguest {
         return lguest::wrap(&workspace, launch, &args.hypervisor, &scratch);

@@ -9,6 +9,7 @@ use anyhow::Result;
 use crate::initramfs::Initramfs;
 use crate::lguest;
 use crate::qemu::Hardware;
+use crate::rom::Choice;
 use crate::testing::programs::Program;
 use crate::variant::{Backend, Dispatch, Product, Profile, Variant};
 
@@ -70,6 +71,8 @@ pub struct Case {
     pub variant: Variant,
     /// The machine
     pub hardware: Hardware,
+    /// The VMI ROM; what the backend needs if nothing is said
+    pub rom: Option<Choice>,
     /// Where there is a hypervisor: what it is asked for
     pub hypervisor: lguest::Args,
     /// What the tree starts from
@@ -105,6 +108,7 @@ pub fn case(name: impl Into<String>) -> Case {
         product: Product::Monoguest,
         variant: Variant { backend: Backend::Native, dispatch: Dispatch::Static, profile: Profile::Release },
         hardware: Hardware { memory: 64, ..Hardware::default() },
+        rom: None,
         hypervisor: lguest::Args::default(),
         files: Files::Busybox,
         added: Vec::new(),
@@ -165,6 +169,11 @@ impl Case {
     pub fn dispatch(mut self, dispatch: Dispatch) -> Self {
         self.variant.dispatch = dispatch;
         self
+    }
+
+    /// The VMI ROM of its machine.
+    pub fn rom(&self) -> Choice {
+        self.rom.clone().unwrap_or_else(|| self.variant.rom())
     }
 
     /// The image's profile.

@@ -16,6 +16,7 @@ use crate::guest::{Outcome, Qemu, poll_timeout, verdict};
 use crate::initramfs::{ARGV_FILE, Initramfs};
 use crate::lguest;
 use crate::qemu::{Console, Launch};
+use crate::rom;
 use crate::status::End;
 use crate::testing::case::{Case, Expected, Files, Source, Step};
 use crate::variant::Backend;
@@ -123,6 +124,7 @@ impl Bench {
             status: directory.join("status"),
             console: Console::Plain,
             gdb: None,
+            rom: rom::place(&self.workspace, &case.rom(), directory)?,
         };
         match case.variant.backend {
             Backend::Lguest => lguest::wrap(&self.workspace, launch, &case.hypervisor, directory),
