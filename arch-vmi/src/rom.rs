@@ -47,7 +47,7 @@ impl Placed {
     }
 
     fn data_page(&self) -> VirtAddr {
-        (self.rom + u64::from(self.found.header.data_offset)).page_down()
+        (self.rom + u64::from(self.found.header.data_offset)).page()
     }
 
     fn frames(&self) -> PhysRange {
@@ -61,7 +61,7 @@ impl Placed {
     /// What is mapped, where, and with which rights.
     pub fn mappings(&self) -> [(VirtAddr, PhysRange, Protection); 2] {
         [
-            (self.rom.page_down(), self.frames(), Protection::READ | Protection::EXECUTE),
+            (self.rom.page(), self.frames(), Protection::READ | Protection::EXECUTE),
             (self.data_page(), self.data, Protection::READ | Protection::WRITE),
         ]
     }
