@@ -9,6 +9,7 @@ mod elf;
 mod elf_files;
 mod ends;
 mod initramfs;
+mod lguest;
 mod machines;
 mod memory;
 mod programs;
@@ -25,6 +26,7 @@ use crate::workspace::Workspace;
 pub fn cases(workspace: &Workspace) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     cases.extend(conformance::cases());
+    cases.extend(lguest::cases());
     cases.extend(ends::cases());
     cases.extend(arguments::cases());
     cases.extend(initramfs::cases());

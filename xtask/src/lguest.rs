@@ -43,6 +43,50 @@ pub fn hypervisor_path(workspace: &Workspace) -> PathBuf {
     workspace.target.join("images").join(PACKAGE).join(PACKAGE)
 }
 
+/// What every copy of a guest starts from.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    /// ELF file
+    pub image: Vec<u8>,
+    /// Initramfs, if there is one
+    pub initramfs: Option<Vec<u8>>,
+    /// Command line
+    pub command_line: String,
+    /// Memory in MiB
+    pub memory: u32,
+}
+
+/// The guest that `launch` would start without a hypervisor.
+pub fn guest(launch: &Launch) -> Result<Guest> {
+    let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    Ok(Guest {
+        image: read(&launch.image)?,
+        initramfs: launch.initrd.as_deref().map(read).transpose()?,
+        command_line: launch.append.clone(),
+        memory: launch.hardware.memory,
+    })
+}
+
+/// The module for so many copies of a guest.
+pub fn archive(guest: &Guest, args: &Args) -> Vec<u8> {
+    let mut archive = Writer::default();
+    for number in 0..args.guests {
+        let share =
+            args.shares.get(usize::from(number)).map_or(String::new(), |share| format!("share={share}\n"));
+        let config = format!("memory={}\n{share}", guest.memory);
+        let mut file = |name: &str, bytes: &[u8]| {
+            archive.entry(&format!("{number}/{name}"), &Node::File(bytes.to_vec()), 0o644);
+        };
+        file("config", config.as_bytes());
+        file("cmdline", guest.command_line.as_bytes());
+        file("image", &guest.image);
+        if let Some(initramfs) = &guest.initramfs {
+            file("initramfs", initramfs);
+        }
+    }
+    archive.finish()
+}
+
 /// Makes of a launch of the guest itself one of the hypervisor with that guest; the hypervisor was built.
 pub fn wrap(workspace: &Workspace, launch: Launch, args: &Args, directory: &Path) -> Result<Launch> {
     if launch.hardware.smp != 1 {
@@ -51,26 +95,8 @@ pub fn wrap(workspace: &Workspace, launch: Launch, args: &Args, directory: &Path
     if args.shares.len() > usize::from(args.guests) {
         return Err(Usage("there are more --share than guests".to_owned()).into());
     }
-    let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-    let image = read(&launch.image)?;
-    let initramfs = launch.initrd.as_deref().map(read).transpose()?;
     let memory = launch.hardware.memory;
-    let mut archive = Writer::default();
-    for number in 0..args.guests {
-        let share =
-            args.shares.get(usize::from(number)).map_or(String::new(), |share| format!("share={share}\n"));
-        let config = format!("memory={memory}\n{share}");
-        let mut file = |name: &str, bytes: &[u8]| {
-            archive.entry(&format!("{number}/{name}"), &Node::File(bytes.to_vec()), 0o644);
-        };
-        file("config", config.as_bytes());
-        file("cmdline", launch.append.as_bytes());
-        file("image", &image);
-        if let Some(initramfs) = &initramfs {
-            file("initramfs", initramfs);
-        }
-    }
-    let archive = archive.finish();
+    let archive = archive(&guest(&launch)?, args);
     let path = directory.join("guests.cpio");
     fs::write(&path, &archive).with_context(|| format!("cannot write {}", path.display()))?;
 

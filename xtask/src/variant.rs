@@ -54,6 +54,8 @@ pub enum Product {
     Monoguest,
     /// The small kernel that tests what the contract promises
     Conformance,
+    /// The guest that attacks the lguest hypervisor
+    Hostile,
 }
 
 impl Product {
@@ -62,6 +64,7 @@ impl Product {
         match self {
             Self::Monoguest => "kernel",
             Self::Conformance => "conformance",
+            Self::Hostile => "lguest-hostile",
         }
     }
 
@@ -70,6 +73,7 @@ impl Product {
         match self {
             Self::Monoguest => "monoguest",
             Self::Conformance => "conformance",
+            Self::Hostile => "lguest-hostile",
         }
     }
 }

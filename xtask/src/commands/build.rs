@@ -40,10 +40,12 @@ pub fn product(workspace: &Workspace, product: Product, variant: Variant) -> Res
     }
     let image = variant.image_path(workspace, product);
     let features = variant.cargo_features();
+    // The hostile guest knows no other platform than its own.
+    let features = (product != Product::Hostile).then_some(features.as_str());
     let what = Executable {
         package: product.package(),
         name: product.executable(),
-        features: Some(&features),
+        features,
         profile: variant.profile,
     };
     executable(workspace, &what, &image).with_context(|| format!("no image {variant}"))?;

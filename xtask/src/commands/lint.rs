@@ -44,8 +44,10 @@ pub fn run(_: Args) -> Result<u8> {
         let what = format!("clippy, on the VMI ROM {}", features.join(" "));
         check(what.trim_end(), rom.args(features).args(DENY_WARNINGS))?;
     }
-    let mut hypervisor = image_clippy(&workspace, &toolchain, lguest::PACKAGE, lguest::PACKAGE);
-    check("clippy, on the lguest hypervisor", hypervisor.args(DENY_WARNINGS))?;
+    for package in [lguest::PACKAGE, Product::Hostile.package()] {
+        let mut image = image_clippy(&workspace, &toolchain, package, package);
+        check(&format!("clippy, on {package}"), image.args(DENY_WARNINGS))?;
+    }
     Ok(0)
 }
 

@@ -75,6 +75,8 @@ pub struct Case {
     pub rom: Option<Choice>,
     /// Where there is a hypervisor: what it is asked for
     pub hypervisor: lguest::Args,
+    /// And what it is given
+    pub module: Module,
     /// What the tree starts from
     pub files: Files,
     /// What is added: path, source, permissions
@@ -101,6 +103,16 @@ impl fmt::Debug for Case {
     }
 }
 
+/// What the lguest hypervisor is given.
+pub enum Module {
+    /// The guests, as they are
+    Guests,
+    /// Nothing
+    Missing,
+    /// What this makes of them
+    Changed(fn(lguest::Guest, &lguest::Args) -> Vec<u8>),
+}
+
 /// A case with the usual machine: pc, one CPU, 64 MiB, the static release image, busybox; it must exit with 0.
 pub fn case(name: impl Into<String>) -> Case {
     Case {
@@ -110,6 +122,7 @@ pub fn case(name: impl Into<String>) -> Case {
         hardware: Hardware { memory: 64, ..Hardware::default() },
         rom: None,
         hypervisor: lguest::Args::default(),
+        module: Module::Guests,
         files: Files::Busybox,
         added: Vec::new(),
         argv: Vec::new(),
@@ -150,6 +163,19 @@ impl Case {
     /// Memory in MiB.
     pub fn memory(mut self, mib: u32) -> Self {
         self.hardware.memory = mib;
+        self
+    }
+
+    /// Copies of the guest, under a hypervisor, and words for that.
+    pub fn guests(mut self, count: u8, words: &str) -> Self {
+        self.hypervisor.guests = count;
+        words.clone_into(&mut self.hypervisor.hypervisor_append);
+        self
+    }
+
+    /// What the hypervisor is given in place of its guests.
+    pub fn module(mut self, module: Module) -> Self {
+        self.module = module;
         self
     }
 

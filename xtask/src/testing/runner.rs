@@ -18,7 +18,7 @@ use crate::lguest;
 use crate::qemu::{Console, Launch};
 use crate::rom;
 use crate::status::End;
-use crate::testing::case::{Case, Expected, Files, Source, Step};
+use crate::testing::case::{Case, Expected, Files, Module, Source, Step};
 use crate::variant::Backend;
 use crate::workspace::Workspace;
 
@@ -127,9 +127,23 @@ impl Bench {
             rom: rom::place(&self.workspace, &case.rom(), directory)?,
         };
         match case.variant.backend {
-            Backend::Lguest => lguest::wrap(&self.workspace, launch, &case.hypervisor, directory),
+            Backend::Lguest => self.below_hypervisor(case, launch, directory),
             _ => Ok(launch),
         }
+    }
+
+    fn below_hypervisor(&self, case: &Case, launch: Launch, directory: &Path) -> Result<Launch> {
+        let guest = lguest::guest(&launch)?;
+        let mut launch = lguest::wrap(&self.workspace, launch, &case.hypervisor, directory)?;
+        match (&case.module, &launch.initrd) {
+            (Module::Guests, _) | (Module::Changed(_), None) => {}
+            (Module::Missing, _) => launch.initrd = None,
+            (Module::Changed(change), Some(path)) => {
+                fs::write(path, change(guest, &case.hypervisor))
+                    .with_context(|| format!("cannot write {}", path.display()))?;
+            }
+        }
+        Ok(launch)
     }
 
     fn add(&self, case: &Case, tree: &mut Initramfs) -> Result<()> {

@@ -82,6 +82,8 @@ impl Guest {
             image_end: self.image.end.0,
             reserve_start: reserved.0,
             reserve_end: reserved.1,
+            guest: self.number as u64,
+            earlier_starts: self.counters.restarts,
         };
         let in_memory = |_| BadImage("the guest has too little memory for the facts of the boot");
         self.memory.copy_in(initramfs_at, initramfs).map_err(in_memory)?;
@@ -103,6 +105,8 @@ fn fact_bytes(facts: &BootInfo) -> [u8; size_of::<BootInfo>()] {
         facts.image_end,
         facts.reserve_start,
         facts.reserve_end,
+        facts.guest,
+        facts.earlier_starts,
     ];
     let mut bytes = [0; size_of::<BootInfo>()];
     for (to, word) in bytes.chunks_exact_mut(8).zip(words) {

@@ -300,10 +300,6 @@ impl Machine {
 
     /// A guest has ended: starts it again if that is wanted.
     fn over(&mut self, number: usize, outcome: Outcome) {
-        let silent = matches!(outcome, Outcome::ShutDown { .. }) && self.found.count == 1;
-        if !silent {
-            self.services.say(format_args!("guest {number}: {outcome}"));
-        }
         let restarts = self.guest(number).counters.restarts;
         let asked = matches!(outcome, Outcome::ShutDown { reason: ShutdownReason::Restart, .. });
         let again = match self.found.options.restart {
@@ -313,10 +309,15 @@ impl Machine {
                 asked || (matches!(outcome, Outcome::Killed(..)) && restarts < u64::from(most))
             }
         };
+        let shut_down = matches!(outcome, Outcome::ShutDown { .. });
+        // A guest that ends by itself is all there is to see if it is alone; one that starts again is not over.
+        if !(shut_down && (again || self.found.count == 1)) {
+            self.services.say(format_args!("guest {number}: {outcome}"));
+        }
         if again {
             self.services.end_reported = false;
-            self.start(number);
             self.guest(number).counters.restarts += 1;
+            self.start(number);
         } else if self.loaded == Some(number) {
             self.loaded = None;
         }
