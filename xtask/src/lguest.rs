@@ -18,6 +18,7 @@ pub const PACKAGE: &str = "lguest-host";
 
 /// What the hypervisor is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+#[group(id = "lguest")]
 pub struct Args {
     /// lguest: how many copies of the guest run at the same time, each with the memory asked for
     #[arg(long, default_value = "1", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=8))]
