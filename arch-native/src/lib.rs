@@ -46,12 +46,15 @@ pub mod sensitive;
 #[cfg(feature = "pc")]
 mod smp;
 #[cfg(feature = "pc")]
-pub mod trap;
+mod trap;
 
 #[cfg(feature = "pc")]
 pub use pc::{
     Bare, Native, Pc, PcBoot, PcClock, PcConsole, PcCpu, PcInterrupts, PcPaging, PcPower, PcSmp, PcTimer,
 };
+
+#[cfg(feature = "pc")]
+pub use trap::entry::is_user_return as is_recorded_user_return;
 
 /// Makes the boot code enter the kernel `$kernel` (a [`platform::Kernel`]); once, in the executable.
 #[macro_export]

@@ -7,10 +7,10 @@ use core::sync::atomic::AtomicU64;
 use arch_native::boot::memory_map::MemoryMap;
 use arch_native::cpu::features::Features;
 use arch_native::interrupts::local_apic::{self, Register};
+use arch_native::is_recorded_user_return;
 use arch_native::machine::{Machine, Scope, SecondaryState};
 use arch_native::paging::entry::{Entry, Level};
 use arch_native::time::Sources;
-use arch_native::trap::entry::is_user_return;
 use platform::{
     IrqState, Kernel, Nanoseconds, PhysAddr, PhysFrame, PhysRange, Protection, Unusable, VirtAddr,
 };
@@ -188,7 +188,7 @@ impl Machine for VmiMachine {
     }
 
     fn is_user_return(rip: u64) -> bool {
-        rom::is_iret_fault(rip) || is_user_return(rip)
+        rom::is_iret_fault(rip) || is_recorded_user_return(rip)
     }
 
     #[inline(always)]

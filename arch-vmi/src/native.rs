@@ -9,11 +9,11 @@ pub const fn instructions(call: Call) -> Option<&'static [u8]> {
         Call::Cpuid => &[0x0f, 0xa2],
         Call::Wrmsr => &[0x0f, 0x30],
         Call::Rdmsr => &[0x0f, 0x32],
-        Call::SetGdt => &[0x0f, 0x01, 0x17], // lgdt [rdi]
-        Call::SetIdt => &[0x0f, 0x01, 0x1f], // lidt [rdi]
-        Call::SetTr => &[0x0f, 0x00, 0xdf],  // ltr di
+        Call::SetGdt => &[0x0f, 0x01, 0x17],                  // lgdt [rdi]
+        Call::SetIdt => &[0x0f, 0x01, 0x1f],                  // lidt [rdi]
+        Call::SetTr => &[0x0f, 0x00, 0xdf],                   // ltr di
         Call::UpdateKernelStack => &[0x48, 0x89, 0x77, 0x04], // mov [rdi + 4], rsi
-        Call::SetCr0 => &[0x0f, 0x22, 0xc7], // mov cr0, rdi
+        Call::SetCr0 => &[0x0f, 0x22, 0xc7],                  // mov cr0, rdi
         Call::SetCr3 => &[0x0f, 0x22, 0xdf],
         Call::SetCr4 => &[0x0f, 0x22, 0xe7],
         Call::GetCr2 => &[0x0f, 0x20, 0xd0], // mov rax, cr2
@@ -167,7 +167,11 @@ mod tests {
             assert!(call.allowed().contains(Allowed::NONE) && instructions(call).is_some());
         }
         for &call in CALLS {
-            assert!(instructions(call).is_none() || call.allowed().contains(Allowed::NONE), "{}", call.name());
+            assert!(
+                instructions(call).is_none() || call.allowed().contains(Allowed::NONE),
+                "{}",
+                call.name()
+            );
         }
     }
 }

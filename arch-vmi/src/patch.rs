@@ -26,8 +26,7 @@ impl Contents {
         for &call in CALLS {
             let known = call.number() < u32::from(rom.found.header.jump_slots);
             let answer = if known {
-                rom::relocation(call)
-                    .ok_or(Unusable("the VMI ROM gave an unknown type of relocation"))?
+                rom::relocation(call).ok_or(Unusable("the VMI ROM gave an unknown type of relocation"))?
             } else {
                 rom::Relocation { kind: RelocationType::None, address: 0 }
             };
@@ -70,11 +69,12 @@ impl Contents {
                 between(&raw const sensitive_sites_start, &raw const sensitive_sites_end),
             )
         };
-        let sites = sites.iter().map(|site| {
-            (site.address, Call::from_number(site.call.into()), usize::from(site.bytes))
-        });
-        let in_assembly =
-            in_assembly.iter().map(|site| (site.address, of_instruction(site.instruction), sensitive::SITE_BYTES));
+        let sites = sites
+            .iter()
+            .map(|site| (site.address, Call::from_number(site.call.into()), usize::from(site.bytes)));
+        let in_assembly = in_assembly
+            .iter()
+            .map(|site| (site.address, of_instruction(site.instruction), sensitive::SITE_BYTES));
         for (address, call, bytes) in sites.chain(in_assembly) {
             let Some(call) = call else { return Err(Unusable("the image has a place of an unknown call")) };
             if !wanted(call) {

@@ -67,7 +67,7 @@ pub fn find(window: &[u8]) -> Result<Found, Defect> {
         let Ok((header, _)) = Header::read_from_prefix(rom) else { continue };
         if header.rom_signature == ROM_SIGNATURE && header.magic == MAGIC {
             let known_device = check(rom, &header)?;
-            let address = PhysAddr(u64::from(SCAN_START) + offset as u64);
+            let address = PhysAddr(SCAN_START + offset as u64);
             return Ok(Found { address, header, known_device });
         }
     }
@@ -107,8 +107,8 @@ fn check(rest: &[u8], header: &Header) -> Result<bool, Defect> {
 
 fn private_memory_is_good(header: &Header) -> bool {
     let (offset, bytes) = (u64::from(header.data_offset), u64::from(header.data_bytes));
-    let placed = bytes == 0
-        || (offset >= header.length() as u64 + PAGE_SIZE && offset + bytes <= MOST_DATA_END);
+    let placed =
+        bytes == 0 || (offset >= header.length() as u64 + PAGE_SIZE && offset + bytes <= MOST_DATA_END);
     placed && header.cpu_bytes <= MOST_CPU_BYTES
 }
 
@@ -120,7 +120,8 @@ fn is_clear(start: u64, end: u64) -> bool {
         (PLATFORM_WINDOW.0.0, PLATFORM_WINDOW.1.0),
         (IMAGE_BASE.0, u64::MAX),
     ];
-    start == end || (start >= DIRECT_MAP.0 && start < end && used.iter().all(|used| end <= used.0 || start >= used.1))
+    start == end
+        || (start >= DIRECT_MAP.0 && start < end && used.iter().all(|used| end <= used.0 || start >= used.1))
 }
 
 const _: () = assert!(size_of::<Header>() == HEADER_BYTES);

@@ -8,7 +8,9 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arch_native::boot::memory_map::MemoryMap;
 use arch_native::cpu::local::PLATFORM_WORDS_USED;
-use platform::{CpuLocal, MemoryKind, PAGE_SIZE, PLATFORM_WORDS, PhysAddr, PhysRange, Protection, Unusable, VirtAddr};
+use platform::{
+    CpuLocal, MemoryKind, PAGE_SIZE, PLATFORM_WORDS, PhysAddr, PhysRange, Protection, Unusable, VirtAddr,
+};
 use vmi_abi::{Header, InitParameters, InitStatus, RelocationType, SCAN_START, WORDS_PER_CPU};
 
 use crate::native::{self, Content};
@@ -167,7 +169,9 @@ fn place(memory: &mut MemoryMap, found: Found) -> Result<Placed, Unusable> {
     let directory = taken.start.0 as *mut u64;
     for n in 0..page_tables {
         // SAFETY: the directory has 512 entries, and the window of 1 GiB no more tables than that.
-        unsafe { directory.add(n as usize).write((taken.start.0 + (1 + n) * PAGE_SIZE) | PRESENT | WRITABLE) };
+        unsafe {
+            directory.add(n as usize).write((taken.start.0 + (1 + n) * PAGE_SIZE) | PRESENT | WRITABLE)
+        };
     }
     for (at, frames, protection) in placed.mappings() {
         let writable = if protection.contains(Protection::WRITE) { WRITABLE } else { 0 };

@@ -1,5 +1,5 @@
 //! Exceptions, interrupts and system calls.
 
-pub mod entry;
+pub(crate) mod entry;
 mod handlers;
 pub(crate) mod idt;
