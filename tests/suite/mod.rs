@@ -9,9 +9,11 @@ mod elf;
 mod elf_files;
 mod ends;
 mod initramfs;
+mod lguest;
 mod machines;
 mod memory;
 mod programs;
+mod rom;
 mod shell;
 
 use std::collections::BTreeSet;
@@ -25,10 +27,12 @@ use crate::workspace::Workspace;
 pub fn cases(workspace: &Workspace) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     cases.extend(conformance::cases());
+    cases.extend(lguest::cases());
     cases.extend(ends::cases());
     cases.extend(arguments::cases());
     cases.extend(initramfs::cases());
     cases.extend(elf_files::cases());
+    cases.extend(rom::cases());
     cases.extend(machines::cases());
     cases.extend(memory::cases());
     cases.extend(shell::cases());

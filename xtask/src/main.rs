@@ -11,9 +11,11 @@ mod elf;
 mod guest;
 mod initramfs;
 mod installer;
+mod lguest;
 mod qemu;
 mod race;
 mod report;
+mod rom;
 mod status;
 #[path = "../../tests/suite/mod.rs"]
 mod suite;
@@ -65,4 +67,16 @@ fn main() -> ExitCode {
         let usage = error.downcast_ref::<report::Usage>().is_some();
         ExitCode::from(if usage { 2 } else { 1 })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_command_can_be_parsed() {
+        Cli::command().debug_assert();
+    }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
+use crate::rom::{Choice, Manner};
 use crate::workspace::Workspace;
 
 /// What is below the cut: a feature of the `kernel` package.
@@ -12,9 +13,9 @@ use crate::workspace::Workspace;
 pub enum Backend {
     /// A bare x86-64 PC, as QEMU makes one
     Native,
-    /// A VMI hypervisor (not built yet)
+    /// A VMI hypervisor: a PC with a ROM to be called for what is privileged
     Vmi,
-    /// The lguest hypervisor (not built yet)
+    /// The lguest hypervisor of this repository
     Lguest,
 }
 
@@ -53,6 +54,10 @@ pub enum Product {
     Monoguest,
     /// The small kernel that tests what the contract promises
     Conformance,
+    /// The guest that attacks the lguest hypervisor
+    Hostile,
+    /// The guest that tests VMI ROMs
+    RomGuest,
 }
 
 impl Product {
@@ -61,6 +66,8 @@ impl Product {
         match self {
             Self::Monoguest => "kernel",
             Self::Conformance => "conformance",
+            Self::RomGuest => "rom-guest",
+            Self::Hostile => "lguest-hostile",
         }
     }
 
@@ -69,6 +76,8 @@ impl Product {
         match self {
             Self::Monoguest => "monoguest",
             Self::Conformance => "conformance",
+            Self::RomGuest => "rom-guest",
+            Self::Hostile => "lguest-hostile",
         }
     }
 }
@@ -92,6 +101,23 @@ pub struct Variant {
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&value_name(self))
+    }
+}
+
+/// Its name for `cargo --profile`.
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&value_name(self))
+    }
+}
+
+impl Profile {
+    /// The directory below the target triple's where cargo puts this profile's products.
+    pub fn directory(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+        }
     }
 }
 
@@ -119,14 +145,14 @@ impl Variant {
 
     /// The profile's name for `cargo --profile`.
     pub fn profile_name(&self) -> String {
-        value_name(&self.profile)
+        self.profile.to_string()
     }
 
-    /// The directory below the target triple's where cargo puts this profile's products.
-    pub fn profile_directory(&self) -> &'static str {
-        match self.profile {
-            Profile::Dev => "debug",
-            Profile::Release => "release",
+    /// The VMI ROM that the backend needs, if it does.
+    pub fn rom(&self) -> Choice {
+        match self.backend {
+            Backend::Vmi => Choice::Ours(Manner::Plain),
+            Backend::Native | Backend::Lguest => Choice::None,
         }
     }
 

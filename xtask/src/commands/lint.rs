@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
+use crate::lguest;
 use crate::report::say;
 use crate::toolchain::{self, ImageToolchain};
 use crate::variant::{Backend, Dispatch, Product, Profile, Variant};
@@ -32,18 +33,40 @@ pub fn run(_: Args) -> Result<u8> {
     check("clippy, on the workspace", host.args(["--workspace", "--all-targets"]).args(DENY_WARNINGS))?;
 
     let images = Dispatch::value_variants().iter().map(|dispatch| (Product::Monoguest, dispatch));
-    for (product, dispatch) in images.chain([(Product::Conformance, &Dispatch::Static)]) {
+    for (product, dispatch) in
+        images.chain([(Product::Conformance, &Dispatch::Static), (Product::RomGuest, &Dispatch::Static)])
+    {
         let variant = Variant { backend: Backend::Native, dispatch: *dispatch, profile: Profile::Dev };
-        let mut image = match toolchain.clippy() {
-            Some(program) => workspace.cargo_by(Path::new(program), "clippy", &workspace.target),
-            None => workspace.cargo("clippy", &workspace.target),
-        };
-        image.args(["--package", product.package(), "--bin", product.executable()]);
+        let mut image = image_clippy(&workspace, &toolchain, product.package(), product.executable());
         image.args(["--features", &variant.cargo_features()]);
-        toolchain.apply(&mut image);
         check(&format!("clippy, on {} for {variant}", product.executable()), image.args(DENY_WARNINGS))?;
     }
+    for features in [&[][..], &["--features", "strict"]] {
+        let mut rom = image_clippy(&workspace, &toolchain, "vmi-rom", "vmi-rom");
+        let what = format!("clippy, on the VMI ROM {}", features.join(" "));
+        check(what.trim_end(), rom.args(features).args(DENY_WARNINGS))?;
+    }
+    for package in [lguest::PACKAGE, Product::Hostile.package()] {
+        let mut image = image_clippy(&workspace, &toolchain, package, package);
+        check(&format!("clippy, on {package}"), image.args(DENY_WARNINGS))?;
+    }
     Ok(0)
+}
+
+/// Clippy on an executable for the machine without an operating system.
+fn image_clippy(
+    workspace: &Workspace,
+    toolchain: &ImageToolchain,
+    package: &str,
+    executable: &str,
+) -> Command {
+    let mut clippy = match toolchain.clippy() {
+        Some(program) => workspace.cargo_by(Path::new(program), "clippy", &workspace.target),
+        None => workspace.cargo("clippy", &workspace.target),
+    };
+    clippy.args(["--package", package, "--bin", executable]);
+    toolchain.apply(&mut clippy);
+    clippy
 }
 
 fn check(what: &str, command: &mut Command) -> Result<()> {

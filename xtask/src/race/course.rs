@@ -111,6 +111,7 @@ impl Course {
             status: self.scratch.join("status"),
             console: Console::Plain,
             gdb: None,
+            rom: None,
         }
     }
 }
