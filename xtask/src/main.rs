@@ -68,3 +68,14 @@ fn main() -> ExitCode {
         ExitCode::from(if usage { 2 } else { 1 })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    /// What clap would otherwise only find when the command is used: names that clash, defaults that do not parse.
+    #[test]
+    fn every_command_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -48,7 +48,7 @@ pub struct GuestArgs {
     hardware: Hardware,
 
     #[command(flatten)]
-    hypervisor: lguest::Args,
+    hypervisor: lguest::HypervisorArgs,
 
     /// Use this initramfs as it is, not one made here
     #[arg(long, value_name = "FILE", conflicts_with = "programs")]
@@ -136,7 +136,7 @@ pub fn prepare(args: &GuestArgs, gdb: Option<PathBuf>) -> Result<Launch> {
     if args.variant.backend == Backend::Lguest {
         return lguest::wrap(&workspace, launch, &args.hypervisor, &scratch);
     }
-    if args.hypervisor != lguest::Args::default() {
+    if args.hypervisor != lguest::HypervisorArgs::default() {
         return Err(
             Usage("--guests, --share and --hypervisor-append need --features lguest".to_owned()).into()
         );
