@@ -56,6 +56,8 @@ pub enum Product {
     Conformance,
     /// The guest that attacks the lguest hypervisor
     Hostile,
+    /// The guest that tests VMI ROMs
+    RomGuest,
 }
 
 impl Product {
@@ -64,6 +66,7 @@ impl Product {
         match self {
             Self::Monoguest => "kernel",
             Self::Conformance => "conformance",
+            Self::RomGuest => "rom-guest",
             Self::Hostile => "lguest-hostile",
         }
     }
@@ -73,6 +76,7 @@ impl Product {
         match self {
             Self::Monoguest => "monoguest",
             Self::Conformance => "conformance",
+            Self::RomGuest => "rom-guest",
             Self::Hostile => "lguest-hostile",
         }
     }
