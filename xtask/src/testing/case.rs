@@ -208,12 +208,6 @@ impl Case {
         self.rom.clone().unwrap_or_else(|| self.variant.rom())
     }
 
-    /// The ROM it finds, other than the backend's own choice.
-    pub fn with_rom(mut self, rom: Choice) -> Self {
-        self.rom = Some(rom);
-        self
-    }
-
     /// The image's profile.
     pub fn profile(mut self, profile: Profile) -> Self {
         self.variant.profile = profile;
