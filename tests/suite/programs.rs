@@ -34,7 +34,8 @@ pub fn cases(workspace: &Workspace) -> Result<Vec<Case>> {
             continue;
         }
         let limit = SLOW.iter().find(|(slow, _)| *slow == name).map_or(LIMIT, |(_, limit)| *limit);
-        let other = 1 + turn % (MACHINES.len() - 1);
+        // Threads want several CPUs, and more of them on the second machine.
+        let other = if name == "threads" { 1 } else { 1 + turn % (MACHINES.len() - 1) };
         turn += 1;
         for machine in [MACHINES[0], MACHINES[other]] {
             let case = on(machine, "program", &Program::Rust(name.clone())).limit(limit);
