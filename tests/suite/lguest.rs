@@ -1,6 +1,6 @@
 //! The lguest hypervisor itself (`arch-lguest/host`): a guest that attacks it, and modules that are no good.
 
-use crate::lguest::{Args, Guest, archive};
+use crate::lguest::{Guest, Hypervisor, archive};
 use crate::testing::case::{Case, Files, Module, case};
 use crate::variant::{Backend, Product};
 
@@ -35,7 +35,7 @@ fn hostile(seed: u64, lives: u64) -> Case {
         .limit(400)
 }
 
-type Change = fn(Guest, &Args) -> Vec<u8>;
+type Change = fn(Guest, &Hypervisor) -> Vec<u8>;
 
 /// Name, what is given in place of a guest, and what is said of it.
 const BAD_MODULES: [(&str, Option<Change>, &str); 8] = [

@@ -13,6 +13,7 @@ mod lguest;
 mod machines;
 mod memory;
 mod programs;
+mod rom;
 mod shell;
 
 use std::collections::BTreeSet;
@@ -31,6 +32,7 @@ pub fn cases(workspace: &Workspace) -> Result<Vec<Case>> {
     cases.extend(arguments::cases());
     cases.extend(initramfs::cases());
     cases.extend(elf_files::cases());
+    cases.extend(rom::cases());
     cases.extend(machines::cases());
     cases.extend(memory::cases());
     cases.extend(shell::cases());

@@ -18,7 +18,7 @@ pub const PACKAGE: &str = "lguest-host";
 
 /// What the hypervisor is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-pub struct Args {
+pub struct Hypervisor {
     /// lguest: how many copies of the guest run at the same time, each with the memory asked for
     #[arg(long, default_value = "1", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=8))]
     pub guests: u8,
@@ -32,7 +32,7 @@ pub struct Args {
     pub hypervisor_append: String,
 }
 
-impl Default for Args {
+impl Default for Hypervisor {
     fn default() -> Self {
         Self { guests: 1, shares: Vec::new(), hypervisor_append: String::new() }
     }
@@ -68,7 +68,7 @@ pub fn guest(launch: &Launch) -> Result<Guest> {
 }
 
 /// The module for so many copies of a guest.
-pub fn archive(guest: &Guest, args: &Args) -> Vec<u8> {
+pub fn archive(guest: &Guest, args: &Hypervisor) -> Vec<u8> {
     let mut archive = Writer::default();
     for number in 0..args.guests {
         let share =
@@ -88,7 +88,7 @@ pub fn archive(guest: &Guest, args: &Args) -> Vec<u8> {
 }
 
 /// Makes of a launch of the guest itself one of the hypervisor with that guest; the hypervisor was built.
-pub fn wrap(workspace: &Workspace, launch: Launch, args: &Args, directory: &Path) -> Result<Launch> {
+pub fn wrap(workspace: &Workspace, launch: Launch, args: &Hypervisor, directory: &Path) -> Result<Launch> {
     if launch.hardware.smp != 1 {
         return Err(Usage("an lguest guest has one CPU: leave --smp out".to_owned()).into());
     }

@@ -68,3 +68,15 @@ fn main() -> ExitCode {
         ExitCode::from(if usage { 2 } else { 1 })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_command_can_be_parsed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -33,6 +33,11 @@ impl fmt::Display for Machine {
 }
 
 impl Machine {
+    /// Whether its firmware leaves the memory where option ROMs go as it finds it, instead of copying ROMs there.
+    pub fn leaves_roms_alone(&self) -> bool {
+        self.0.starts_with("microvm")
+    }
+
     /// The value for `-M`.
     fn argument(&self) -> String {
         match self.0.strip_prefix("microvm") {
@@ -203,7 +208,7 @@ impl Launch {
 /// microvm does not, and none copies a ROM with something wrong: those are put into memory directly.
 fn rom_arguments(rom: &Placed, machine: &Machine) -> Vec<OsString> {
     let before = rom.before.as_ref();
-    if rom.at.is_none() && !machine.0.starts_with("microvm") {
+    if rom.at.is_none() && !machine.leaves_roms_alone() {
         let files = before.map(|(file, _)| file).into_iter().chain([&rom.file]);
         return files.flat_map(|file| ["-option-rom".into(), file.clone().into()]).collect();
     }

@@ -13,7 +13,7 @@ use crate::workspace::Workspace;
 pub enum Backend {
     /// A bare x86-64 PC, as QEMU makes one
     Native,
-    /// A VMI hypervisor (not built yet)
+    /// A VMI hypervisor: a PC with a ROM to be called for what is privileged
     Vmi,
     /// The lguest hypervisor of this repository
     Lguest,
@@ -56,6 +56,8 @@ pub enum Product {
     Conformance,
     /// The guest that attacks the lguest hypervisor
     Hostile,
+    /// The guest that tests VMI ROMs
+    RomGuest,
 }
 
 impl Product {
@@ -64,6 +66,7 @@ impl Product {
         match self {
             Self::Monoguest => "kernel",
             Self::Conformance => "conformance",
+            Self::RomGuest => "rom-guest",
             Self::Hostile => "lguest-hostile",
         }
     }
@@ -73,6 +76,7 @@ impl Product {
         match self {
             Self::Monoguest => "monoguest",
             Self::Conformance => "conformance",
+            Self::RomGuest => "rom-guest",
             Self::Hostile => "lguest-hostile",
         }
     }

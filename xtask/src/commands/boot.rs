@@ -48,7 +48,7 @@ pub struct GuestArgs {
     hardware: Hardware,
 
     #[command(flatten)]
-    hypervisor: lguest::Args,
+    hypervisor: lguest::Hypervisor,
 
     /// Use this initramfs as it is, not one made here
     #[arg(long, value_name = "FILE", conflicts_with = "programs")]
@@ -118,7 +118,7 @@ pub fn prepare(args: &GuestArgs, gdb: Option<PathBuf>) -> Result<Launch> {
         }
     };
     let rom = args.rom.clone().unwrap_or_else(|| args.variant.rom());
-    let rom = rom::place(&workspace, &rom, &scratch)?;
+    let rom = rom::place(&workspace, &rom, &args.hardware.machine, &scratch)?;
     let append = ["console=ttyS0", &init.own, args.append.trim(), &init.rest];
     let append: Vec<&str> = append.into_iter().filter(|part| !part.is_empty()).collect();
     let terminal = std::io::stdin().is_terminal();
@@ -136,7 +136,7 @@ pub fn prepare(args: &GuestArgs, gdb: Option<PathBuf>) -> Result<Launch> {
     if args.variant.backend == Backend::Lguest {
         return lguest::wrap(&workspace, launch, &args.hypervisor, &scratch);
     }
-    if args.hypervisor != lguest::Args::default() {
+    if args.hypervisor != lguest::Hypervisor::default() {
         return Err(
             Usage("--guests, --share and --hypervisor-append need --features lguest".to_owned()).into()
         );

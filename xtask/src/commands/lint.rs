@@ -33,7 +33,9 @@ pub fn run(_: Args) -> Result<u8> {
     check("clippy, on the workspace", host.args(["--workspace", "--all-targets"]).args(DENY_WARNINGS))?;
 
     let images = Dispatch::value_variants().iter().map(|dispatch| (Product::Monoguest, dispatch));
-    for (product, dispatch) in images.chain([(Product::Conformance, &Dispatch::Static)]) {
+    for (product, dispatch) in
+        images.chain([(Product::Conformance, &Dispatch::Static), (Product::RomGuest, &Dispatch::Static)])
+    {
         let variant = Variant { backend: Backend::Native, dispatch: *dispatch, profile: Profile::Dev };
         let mut image = image_clippy(&workspace, &toolchain, product.package(), product.executable());
         image.args(["--features", &variant.cargo_features()]);

@@ -17,6 +17,8 @@ use anyhow::{Context, Result, bail};
 
 pub use defect::{DEFECTS, Defect};
 
+use crate::qemu::Machine;
+use crate::report::Usage;
 use crate::toolchain::{IMAGE_TARGET, ImageToolchain};
 use crate::workspace::Workspace;
 
@@ -84,11 +86,17 @@ pub struct Placed {
     pub at: Option<u64>,
 }
 
-/// Bytes of the ROM that lies before the strict one, so that it starts in the middle of a page.
+/// Bytes of the ROM that lies before the strict one, so that it starts in the middle of a page. Firmware takes ROMs by
+/// descending names.
 const BEFORE_BYTES: usize = 2048;
 
 /// Makes the ROM of a guest that wants one, in `directory` if it is the guest's own.
-pub fn place(workspace: &Workspace, choice: &Choice, directory: &Path) -> Result<Option<Placed>> {
+pub fn place(
+    workspace: &Workspace,
+    choice: &Choice,
+    machine: &Machine,
+    directory: &Path,
+) -> Result<Option<Placed>> {
     let placed = match choice {
         Choice::None => return Ok(None),
         Choice::Ours(manner) => {
@@ -96,7 +104,7 @@ pub fn place(workspace: &Workspace, choice: &Choice, directory: &Path) -> Result
             let before = match manner {
                 Manner::Plain => None,
                 Manner::Strict => {
-                    let path = file.with_file_name("before.rom");
+                    let path = file.with_file_name("wedge.rom");
                     write(&path, &image::empty(BEFORE_BYTES))?;
                     Some((path, BEFORE_BYTES as u64))
                 }
@@ -104,6 +112,12 @@ pub fn place(workspace: &Workspace, choice: &Choice, directory: &Path) -> Result
             Placed { file, before, at: None }
         }
         Choice::Defective(defect) => {
+            if !machine.leaves_roms_alone() {
+                return Err(Usage(
+                    "a bad ROM needs --machine microvm: other firmware would refuse it".to_owned(),
+                )
+                .into());
+            }
             let good = build(workspace, Manner::Plain)?;
             let good = fs::read(&good).with_context(|| format!("cannot read {}", good.display()))?;
             let file = directory.join("defective.rom");

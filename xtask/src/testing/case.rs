@@ -74,7 +74,7 @@ pub struct Case {
     /// The VMI ROM; what the backend needs if nothing is said
     pub rom: Option<Choice>,
     /// Where there is a hypervisor: what it is asked for
-    pub hypervisor: lguest::Args,
+    pub hypervisor: lguest::Hypervisor,
     /// And what it is given
     pub module: Module,
     /// What the tree starts from
@@ -110,7 +110,7 @@ pub enum Module {
     /// Nothing
     Missing,
     /// What this makes of them
-    Changed(fn(lguest::Guest, &lguest::Args) -> Vec<u8>),
+    Changed(fn(lguest::Guest, &lguest::Hypervisor) -> Vec<u8>),
 }
 
 /// A case with the usual machine: pc, one CPU, 64 MiB, the static release image, busybox; it must exit with 0.
@@ -121,7 +121,7 @@ pub fn case(name: impl Into<String>) -> Case {
         variant: Variant { backend: Backend::Native, dispatch: Dispatch::Static, profile: Profile::Release },
         hardware: Hardware { memory: 64, ..Hardware::default() },
         rom: None,
-        hypervisor: lguest::Args::default(),
+        hypervisor: lguest::Hypervisor::default(),
         module: Module::Guests,
         files: Files::Busybox,
         added: Vec::new(),
@@ -194,6 +194,12 @@ impl Case {
     /// How the kernel reaches its backend.
     pub fn dispatch(mut self, dispatch: Dispatch) -> Self {
         self.variant.dispatch = dispatch;
+        self
+    }
+
+    /// The VMI ROM.
+    pub fn with_rom(mut self, rom: Choice) -> Self {
+        self.rom = Some(rom);
         self
     }
 

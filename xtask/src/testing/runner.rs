@@ -124,7 +124,7 @@ impl Bench {
             status: directory.join("status"),
             console: Console::Plain,
             gdb: None,
-            rom: rom::place(&self.workspace, &case.rom(), directory)?,
+            rom: rom::place(&self.workspace, &case.rom(), &case.hardware.machine, directory)?,
         };
         match case.variant.backend {
             Backend::Lguest => self.below_hypervisor(case, launch, directory),

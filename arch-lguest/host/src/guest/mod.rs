@@ -5,6 +5,9 @@ mod fault;
 mod hypercall;
 mod load;
 
+#[cfg(test)]
+mod tests;
+
 use core::fmt;
 
 use lguest_abi::{LguestData, ShutdownReason};

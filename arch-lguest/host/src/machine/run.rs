@@ -339,6 +339,9 @@ impl Machine {
         }
         let mut end = 0;
         for number in 0..self.found.count {
+            if self.guest(number).state == State::Stopped {
+                self.services.say(format_args!("guest {number}: stopped for ever"));
+            }
             let status = match self.guest(number).state {
                 State::Over(Outcome::ShutDown { reason, status }) => match reason {
                     ShutdownReason::Exit => status,
