@@ -245,7 +245,7 @@ impl Machine for Bare {
         []
     }
 
-    fn enable_apic(_: u64) {
+    fn enable_apic(_: u64) -> Result<(), Unusable> {
         const ENABLE: u64 = 1 << 11;
         const X2APIC: u64 = 1 << 10;
         let set = |from: u64, to: u64| {
@@ -261,6 +261,7 @@ impl Machine for Bare {
         if has(Features::X2APIC) {
             set(enabled, enabled | X2APIC);
         }
+        Ok(())
     }
 
     #[inline(always)]

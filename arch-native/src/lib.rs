@@ -53,6 +53,9 @@ pub use pc::{
     Bare, Native, Pc, PcBoot, PcClock, PcConsole, PcCpu, PcInterrupts, PcPaging, PcPower, PcSmp, PcTimer,
 };
 
+#[cfg(feature = "pc")]
+pub use trap::entry::is_user_return as is_recorded_user_return;
+
 /// Makes the boot code enter the kernel `$kernel` (a [`platform::Kernel`]); once, in the executable.
 #[macro_export]
 macro_rules! boot_entry {

@@ -185,7 +185,7 @@ pub trait Machine: Sized + 'static {
 
     /// Makes this CPU's local APIC work, in x2APIC mode if that is a feature in use; else its registers are mapped at
     /// `memory`. GS is at this CPU's private data. Context: interrupts disabled, once a CPU.
-    fn enable_apic(memory: u64);
+    fn enable_apic(memory: u64) -> Result<(), Unusable>;
     /// Reads a register of the local APIC; its registers are mapped at `memory`, or not if that is 0.
     fn read_apic(memory: u64, register: Register) -> u32;
     /// Writes a register of the local APIC, as above.

@@ -12,7 +12,9 @@ pub type Backend = arch_native::Native<Upcalls>;
 #[cfg(all(target_os = "none", feature = "native"))]
 pub use arch_native as backend;
 #[cfg(all(target_os = "none", not(feature = "native"), feature = "vmi"))]
-compile_error!("the vmi backend is not built yet");
+pub type Backend = arch_vmi::Vmi<Upcalls>;
+#[cfg(all(target_os = "none", not(feature = "native"), feature = "vmi"))]
+pub use arch_vmi as backend;
 #[cfg(all(target_os = "none", not(feature = "native"), feature = "lguest"))]
 compile_error!("the lguest backend is not built yet");
 #[cfg(all(target_os = "none", not(any(feature = "native", feature = "vmi", feature = "lguest"))))]

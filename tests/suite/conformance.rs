@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use crate::rom::Choice;
+use crate::rom::Manner::{self, Plain, Strict};
 use crate::testing::case::{Case, Files, case};
-use crate::variant::Backend::{self, Native};
+use crate::variant::Backend::{self, Native, Vmi};
 use crate::variant::Dispatch::{self, Direct, Static, Table};
 use crate::variant::Product;
 
@@ -17,6 +19,14 @@ const MACHINES: [(Backend, &str, u16, &str, Dispatch); 5] = [
     (Native, "pc", 2, "max", Direct),
 ];
 
+/// The same under VMI, with either ROM.
+const VMI_MACHINES: [(Manner, &str, u16, &str, Dispatch); 4] = [
+    (Plain, "pc", 4, "max", Static),
+    (Strict, "q35", 4, "max", Table),
+    (Strict, "microvm", 1, "max", Static),
+    (Plain, "pc", 2, "qemu64", Direct),
+];
+
 /// The cases.
 pub fn cases() -> Vec<Case> {
     let mut cases: Vec<_> = MACHINES
@@ -27,6 +37,10 @@ pub fn cases() -> Vec<Case> {
         let passes = |what| on(machine, what).prints("conformance: 1 passed, 0 failed").limit(90);
         cases.push(passes("idle").wait_for("resting").idle(Duration::from_secs(3), 0.1).wait_for("rested"));
         cases.push(passes("input").wait_for("type a").type_in("a").wait_for("type b").type_in("b"));
+    }
+    for (manner, machine, cpus, cpu, dispatch) in VMI_MACHINES {
+        let case = on((Vmi, machine, cpus, cpu, dispatch), "").with_rom(Choice::Ours(manner));
+        cases.push(case.prints(" passed, 0 failed").never_prints("FAILED").limit(180));
     }
     // What `bench hooks` asks for: every hook can be called over and over.
     cases.push(on(MACHINES[1], "").named("costs").append("costs").prints("paging::").prints("costs: done"));

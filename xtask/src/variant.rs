@@ -13,7 +13,7 @@ use crate::workspace::Workspace;
 pub enum Backend {
     /// A bare x86-64 PC, as QEMU makes one
     Native,
-    /// A VMI hypervisor (not built yet)
+    /// A VMI hypervisor: a PC with a ROM to be called for what is privileged
     Vmi,
     /// The lguest hypervisor of this repository
     Lguest,

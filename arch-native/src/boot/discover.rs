@@ -33,7 +33,7 @@ fn machine<K: Kernel, M: Machine>() -> Result<platform::Machine, Unusable> {
         pic::silence::<M>();
     }
     local_apic::discover::<K, M>(description.local_apic)?;
-    local_apic::enable::<M>(description.nmi);
+    local_apic::enable::<M>(description.nmi)?;
     io_apics::<K, M>(&description);
     let cpus = number_cpus::<M>(&description);
     smp::set_nmi_lines(description.nmi);

@@ -26,6 +26,9 @@ pub enum Word {
     Destination = 5,
 }
 
+/// Words of [`CpuLocal::platform`] that are used; the others are for machines that need some.
+pub const PLATFORM_WORDS_USED: usize = Word::Destination as usize + 1;
+
 /// Offset of a word from GS:0.
 pub const fn offset(word: Word) -> usize {
     offset_of!(CpuLocal, platform) + 8 * word as usize

@@ -2,8 +2,8 @@
 
 pub(crate) mod control;
 pub(crate) mod extended_state;
-pub(crate) mod features;
-pub(crate) mod local;
+pub mod features;
+pub mod local;
 pub(crate) mod segments;
 pub(crate) mod smap;
 

@@ -111,14 +111,15 @@ pub fn discover<K: Kernel, M: Machine>(address: Option<PhysAddr>) -> Result<(), 
 }
 
 /// Sets this CPU's APIC up: everything masked but what `nmi` lines name.
-pub fn enable<M: Machine>(nmi: NmiLines) {
-    M::enable_apic(MEMORY.load(Relaxed));
+pub fn enable<M: Machine>(nmi: NmiLines) -> Result<(), Unusable> {
+    M::enable_apic(MEMORY.load(Relaxed))?;
     write::<M>(Register::TaskPriority, 0);
     write::<M>(Register::TimerVector, MASKED);
     write::<M>(Register::Line0, if nmi.line0 { DELIVERY_NMI } else { MASKED });
     write::<M>(Register::Line1, if nmi.line1 { DELIVERY_NMI } else { MASKED });
     write::<M>(Register::ErrorVector, MASKED);
     write::<M>(Register::Spurious, ENABLE | u32::from(super::vectors::SPURIOUS));
+    Ok(())
 }
 
 /// Which local interrupt lines carry NMI.

@@ -180,7 +180,9 @@ extern "C" fn secondary<K: Kernel, M: Machine>() -> ! {
     }
     extended_state::enable::<M>();
     PcCpu::<K, M>::set_local(with.local);
-    local_apic::enable::<M>(nmi_lines());
+    if local_apic::enable::<M>(nmi_lines()).is_err() {
+        M::halt();
+    }
     M::enable_timer();
     synchronize::as_second();
     PROGRESS.store(Progress::Ready as u32, Ordering::Release);

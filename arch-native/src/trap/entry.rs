@@ -64,8 +64,8 @@ macro_rules! pop_registers {
 #[unsafe(naked)]
 unsafe extern "C" fn return_from_trap<M: Machine>() {
     naked_asm!(
-        "test byte ptr [rsp + {cs}], 3",
-        "jz 3f",
+        "cmp byte ptr [rsp + {cs}], {user_code}",
+        "jne 3f",
         pop_registers!(),
         "add rsp, 8",
         sensitive!("swapgs"),
@@ -75,6 +75,7 @@ unsafe extern "C" fn return_from_trap<M: Machine>() {
         "add rsp, 8",
         sensitive!("iretq"),
         cs = const offset_of!(TrapFrame, cs),
+        user_code = const TrapFrame::USER_CODE,
         recorded = const M::RECORDED as u32,
     )
 }
@@ -146,8 +147,8 @@ unsafe extern "C" fn interrupt_entry<K: Kernel, M: Machine>() {
     naked_asm!(
         "push rdi",
         push_after_rdi!(),
-        "test byte ptr [rsp + {cs}], 3",
-        "jz 2f",
+        "cmp byte ptr [rsp + {cs}], {user_code}",
+        "jne 2f",
         sensitive!("swapgs"),
         "2:",
         "cld",
@@ -158,6 +159,7 @@ unsafe extern "C" fn interrupt_entry<K: Kernel, M: Machine>() {
         "add rsp, 8",
         "jmp {return_from_trap}",
         cs = const offset_of!(TrapFrame, cs),
+        user_code = const TrapFrame::USER_CODE,
         return_from_trap = sym return_from_trap::<M>,
         handler = sym handlers::interrupt::<K, M>,
         recorded = const M::RECORDED as u32,
@@ -170,8 +172,8 @@ pub unsafe extern "C" fn page_fault_entry<K: Kernel, M: Machine>() {
     naked_asm!(
         "push rdi",
         push_after_rdi!(),
-        "test byte ptr [rsp + {cs}], 3",
-        "jz 2f",
+        "cmp byte ptr [rsp + {cs}], {user_code}",
+        "jne 2f",
         sensitive!("swapgs"),
         "2:",
         "cld",
@@ -182,6 +184,7 @@ pub unsafe extern "C" fn page_fault_entry<K: Kernel, M: Machine>() {
         "add rsp, 8",
         "jmp {return_from_trap}",
         cs = const offset_of!(TrapFrame, cs),
+        user_code = const TrapFrame::USER_CODE,
         return_from_trap = sym return_from_trap::<M>,
         handler = sym handlers::page_fault::<K, M>,
         recorded = const M::RECORDED as u32,
@@ -217,8 +220,8 @@ pub unsafe extern "C" fn exception_with_code_stub<K: Kernel, M: Machine, const V
 unsafe extern "C" fn exception_entry<K: Kernel, M: Machine>() {
     naked_asm!(
         push_after_rdi!(),
-        "test byte ptr [rsp + {cs}], 3",
-        "jz 2f",
+        "cmp byte ptr [rsp + {cs}], {user_code}",
+        "jne 2f",
         sensitive!("swapgs"),
         "2:",
         "cld",
@@ -230,6 +233,7 @@ unsafe extern "C" fn exception_entry<K: Kernel, M: Machine>() {
         "add rsp, 8",
         "jmp {return_from_trap}",
         cs = const offset_of!(TrapFrame, cs),
+        user_code = const TrapFrame::USER_CODE,
         return_from_trap = sym return_from_trap::<M>,
         handler = sym handlers::exception::<K, M>,
         recorded = const M::RECORDED as u32,
@@ -338,7 +342,7 @@ pub unsafe extern "C" fn enter_user<M: Machine>(frame: *const TrapFrame) -> ! {
 
 /// Whether `rip` is where a return to user mode faults, if the frame is not one user mode can have.
 #[cfg(target_os = "none")]
-pub(crate) fn is_user_return(rip: u64) -> bool {
+pub fn is_user_return(rip: u64) -> bool {
     unsafe extern "C" {
         static user_returns_start: [u64; 0];
         static user_returns_end: [u64; 0];
@@ -349,8 +353,9 @@ pub(crate) fn is_user_return(rip: u64) -> bool {
     unsafe { core::slice::from_raw_parts(start, bytes / 8) }.contains(&rip)
 }
 
+/// On the build machine nothing of this runs.
 #[cfg(not(target_os = "none"))]
-pub(crate) fn is_user_return(_: u64) -> bool {
+pub fn is_user_return(_: u64) -> bool {
     false
 }
 

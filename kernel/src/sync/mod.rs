@@ -10,6 +10,8 @@
 pub mod interrupts;
 mod irq_lock;
 mod mutex;
+#[cfg(test)]
+mod sim_tests;
 mod spin_lock;
 mod wait_queue;
 

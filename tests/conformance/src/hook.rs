@@ -6,7 +6,11 @@ use crate::machine::Upcalls;
 pub type Backend = arch_native::Native<Upcalls>;
 #[cfg(feature = "native")]
 pub use arch_native as backend;
-#[cfg(not(feature = "native"))]
+#[cfg(all(not(feature = "native"), feature = "vmi"))]
+pub type Backend = arch_vmi::Vmi<Upcalls>;
+#[cfg(all(not(feature = "native"), feature = "vmi"))]
+pub use arch_vmi as backend;
+#[cfg(not(any(feature = "native", feature = "vmi")))]
 compile_error!("name a backend: --features native");
 
 #[cfg(feature = "dispatch-table")]

@@ -7,7 +7,6 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 
 use crate::lguest;
-use crate::report::Usage;
 use crate::toolchain::{IMAGE_TARGET, ImageToolchain};
 use crate::variant::{Backend, Product, Profile, Variant};
 use crate::workspace::Workspace;
@@ -34,13 +33,9 @@ pub fn image(workspace: &Workspace, variant: Variant) -> Result<PathBuf> {
 /// Builds one variant of what runs above the cut, and for lguest the hypervisor that runs it.
 pub fn product(workspace: &Workspace, product: Product, variant: Variant) -> Result<PathBuf> {
     match variant.backend {
-        Backend::Native => {}
+        Backend::Native | Backend::Vmi => {}
         Backend::Lguest => {
             hypervisor(workspace)?;
-        }
-        Backend::Vmi => {
-            let name = variant.backend_name();
-            return Err(Usage(format!("the backend `{name}` is not built yet: use --features native")).into());
         }
     }
     let image = variant.image_path(workspace, product);
