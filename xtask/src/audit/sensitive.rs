@@ -111,7 +111,7 @@ pub fn instructions_of(image: &Image, allowed: &[Allowed]) -> Vec<Violation> {
 fn text(instruction: &Instruction) -> String {
     use iced_x86::Formatter;
     let mut text = String::new();
-    iced_x86::NasmFormatter::new().format(instruction, &mut text);
+    iced_x86::IntelFormatter::new().format(instruction, &mut text);
     text
 }
 
@@ -180,7 +180,7 @@ mod tests {
             ("mov", &[0x8e, 0xd8]),
             ("push", &[0x0f, 0xa0]),
             ("int", &[0xcd, 0x80]),
-            ("retf", &[0x48, 0xcb]),
+            ("ret far", &[0x48, 0xcb]),
             ("call", &[0xff, 0x18]),
             ("jmp", &[0xff, 0x28]),
             ("monitor", &[0x0f, 0x01, 0xc8]),
