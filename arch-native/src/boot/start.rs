@@ -194,7 +194,8 @@ fn outward(range: PhysRange) -> PhysRange {
 
 /// The kernel's own space: the direct map and the image by its sections.
 fn translations(bump: &mut Bump, map: &MemoryMap) -> Result<PhysFrame, Unusable> {
-    let mut tables = KernelTables::new(bump, LargePages { gibibyte: has(Features::GIBIBYTE_PAGES) })?;
+    let mut tables =
+        KernelTables::new(bump, LargePages { two_mebibyte: true, gibibyte: has(Features::GIBIBYTE_PAGES) })?;
     tables.direct_map(map.regions())?;
     tables.windows()?;
     let read = Protection::READ;

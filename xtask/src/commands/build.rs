@@ -27,9 +27,11 @@ pub fn run(args: Args) -> Result<u8> {
 
 /// Builds one variant and keeps it where no other variant's image goes.
 pub fn image(workspace: &Workspace, variant: Variant) -> Result<PathBuf> {
-    if variant.backend != Backend::Native {
+    if variant.backend == Backend::Vmi {
         let name = variant.backend_name();
-        return Err(Usage(format!("the backend `{name}` is not built yet: use --features native")).into());
+        return Err(
+            Usage(format!("the backend `{name}` is not built yet: use --features native or lguest")).into()
+        );
     }
     let toolchain = ImageToolchain::require()?;
     let image = variant.image_path(workspace);
