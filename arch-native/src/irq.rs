@@ -1,36 +1,39 @@
-//! The interrupt flag, for this backend's own sections.
+//! The interrupt flag, for this crate's own sections.
 
-use core::arch::asm;
 use core::marker::PhantomData;
 
-use platform::TrapFrame;
+use platform::IrqState;
+
+use crate::machine::Machine;
 
 /// Interrupts stay disabled while it lives; it puts the flag back as it was. It belongs to one CPU.
 #[derive(Debug)]
-pub struct IrqGuard {
-    enabled: bool,
-    not_send: PhantomData<*const ()>,
+pub struct IrqGuard<M: Machine> {
+    state: IrqState,
+    not_send: PhantomData<(*const (), M)>,
 }
 
-impl IrqGuard {
+impl<M: Machine> IrqGuard<M> {
     /// Disables interrupts.
     #[inline(always)]
-    pub fn new() -> Self {
-        let flags: u64;
-        // SAFETY: this backend runs where it may do so; the stack is balanced.
-        unsafe { asm!("pushfq", "cli", "pop {}", out(reg) flags, options(preserves_flags)) };
-        Self { enabled: flags & TrapFrame::INTERRUPT_FLAG != 0, not_send: PhantomData }
+    pub fn disable() -> Self {
+        Self { state: M::irq_save(), not_send: PhantomData }
     }
 }
 
-impl Drop for IrqGuard {
+impl<M: Machine> Drop for IrqGuard<M> {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.enabled {
-            // SAFETY: they were enabled before.
-            unsafe { asm!("sti", options(nostack, preserves_flags)) };
+        if was_enabled(self.state) {
+            M::irq_enable();
         }
     }
+}
+
+/// Whether interrupts were enabled when `state` was taken.
+#[inline(always)]
+pub const fn was_enabled(state: IrqState) -> bool {
+    state.0 & platform::TrapFrame::INTERRUPT_FLAG != 0
 }
 
 /// A spin lock that is taken with interrupts disabled.
@@ -45,8 +48,8 @@ impl<T> IrqLock<T> {
 
     /// Runs `use_it` with the lock held.
     #[inline]
-    pub fn with<R>(&self, use_it: impl FnOnce(&mut T) -> R) -> R {
-        let guard = IrqGuard::new();
+    pub fn with<M: Machine, R>(&self, use_it: impl FnOnce(&mut T) -> R) -> R {
+        let guard = IrqGuard::<M>::disable();
         let result = use_it(&mut self.0.lock());
         drop(guard);
         result

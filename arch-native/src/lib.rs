@@ -1,4 +1,7 @@
-//! The platform of a bare x86-64 PC: [`Native`].
+//! The platform of an x86-64 PC, generic over how its sensitive operations are done: [`Pc`]; of a bare one: [`Native`].
+//!
+//! [`machine::Machine`] lists those operations, and [`Bare`] does them by the bare instructions. Everything else here, from
+//! the entry points to ACPI, is the same where a hypervisor shows its guests a PC and wants to be called for them.
 //!
 //! The kernel's executable names its upcalls once, with [`boot_entry`]; the loader enters here by PVH, and
 //! [`platform::Kernel::boot`] follows in 64-bit mode with everything [`platform::BootInfo`] promises.
@@ -10,7 +13,7 @@
 // On the build machine the boot code, which uses much of this, is left out.
 #![cfg_attr(not(target_os = "none"), allow(dead_code))]
 
-#[cfg(all(target_os = "none", feature = "pc"))]
+#[cfg(feature = "pc")]
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
@@ -21,29 +24,37 @@ pub mod paging;
 pub mod time;
 
 #[cfg(feature = "pc")]
+mod bare;
+#[cfg(feature = "pc")]
 mod console;
 #[cfg(feature = "pc")]
-mod cpu;
+pub mod cpu;
 #[cfg(feature = "pc")]
 mod firmware;
 #[cfg(feature = "pc")]
-mod interrupts;
+pub mod interrupts;
 #[cfg(feature = "pc")]
-mod irq;
+pub mod irq;
 #[cfg(feature = "pc")]
-mod native;
+pub mod machine;
 #[cfg(feature = "pc")]
-mod power;
+mod pc;
+#[cfg(feature = "pc")]
+pub mod power;
+#[cfg(feature = "pc")]
+pub mod sensitive;
 #[cfg(feature = "pc")]
 mod smp;
 #[cfg(feature = "pc")]
 mod trap;
 
 #[cfg(feature = "pc")]
-pub use native::{
-    Native, NativeBoot, NativeClock, NativeConsole, NativeCpu, NativeInterrupts, NativePaging, NativePower,
-    NativeSmp, NativeTimer,
+pub use pc::{
+    Bare, Native, Pc, PcBoot, PcClock, PcConsole, PcCpu, PcInterrupts, PcPaging, PcPower, PcSmp, PcTimer,
 };
+
+#[cfg(feature = "pc")]
+pub use trap::entry::is_user_return as is_recorded_user_return;
 
 /// Makes the boot code enter the kernel `$kernel` (a [`platform::Kernel`]); once, in the executable.
 #[macro_export]
@@ -56,7 +67,7 @@ macro_rules! boot_entry {
             #[unsafe(no_mangle)]
             extern "C" fn native_boot_entry(start_info: u64, first_tick: u64) -> ! {
                 // SAFETY: the boot code calls once, with what the loader and the processor gave it.
-                unsafe { $crate::boot::start::<$kernel>(start_info, first_tick) }
+                unsafe { $crate::boot::start::<$kernel, $crate::Bare>(start_info, first_tick) }
             }
         };
     };

@@ -12,13 +12,15 @@ pub type Backend = arch_native::Native<Upcalls>;
 #[cfg(all(target_os = "none", feature = "native"))]
 pub use arch_native as backend;
 #[cfg(all(target_os = "none", not(feature = "native"), feature = "vmi"))]
-compile_error!("the vmi backend is not built yet");
+pub type Backend = arch_vmi::Vmi<Upcalls>;
+#[cfg(all(target_os = "none", not(feature = "native"), feature = "vmi"))]
+pub use arch_vmi as backend;
 #[cfg(all(target_os = "none", not(any(feature = "native", feature = "vmi")), feature = "lguest"))]
 pub type Backend = arch_lguest::Lguest<Upcalls>;
 #[cfg(all(target_os = "none", not(any(feature = "native", feature = "vmi")), feature = "lguest"))]
 pub use arch_lguest as backend;
 #[cfg(all(target_os = "none", not(any(feature = "native", feature = "vmi", feature = "lguest"))))]
-compile_error!("name a backend: --features native or lguest");
+compile_error!("name a backend: --features native, vmi or lguest");
 
 #[cfg(feature = "dispatch-table")]
 platform::hooks!(table Backend);

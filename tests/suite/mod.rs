@@ -3,14 +3,17 @@
 //! A file here is a group of cases; `xtask` compiles them in and runs each in a guest of its own.
 
 mod arguments;
+mod conformance;
 mod console;
 mod elf;
 mod elf_files;
 mod ends;
 mod initramfs;
+mod lguest;
 mod machines;
 mod memory;
 mod programs;
+mod rom;
 mod shell;
 
 use std::collections::BTreeSet;
@@ -23,10 +26,13 @@ use crate::workspace::Workspace;
 /// All cases, in the order they run: what everything stands on comes first.
 pub fn cases(workspace: &Workspace) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
+    cases.extend(conformance::cases());
+    cases.extend(lguest::cases());
     cases.extend(ends::cases());
     cases.extend(arguments::cases());
     cases.extend(initramfs::cases());
     cases.extend(elf_files::cases());
+    cases.extend(rom::cases());
     cases.extend(machines::cases());
     cases.extend(memory::cases());
     cases.extend(shell::cases());

@@ -3,6 +3,7 @@
 //! Standard output carries what was asked for (an image's path, a guest's console); everything xtask itself has to
 //! say goes to standard error. A failure of xtask exits with 1, a wrong use of it with 2.
 
+mod bench;
 mod chart;
 mod commands;
 mod cpio;
@@ -10,9 +11,11 @@ mod elf;
 mod guest;
 mod initramfs;
 mod installer;
+mod lguest;
 mod qemu;
 mod race;
 mod report;
+mod rom;
 mod status;
 #[path = "../../tests/suite/mod.rs"]
 mod suite;
@@ -43,6 +46,7 @@ enum Command {
     Boot(Box<boot::Args>),
     Test(test::Args),
     Race(commands::race::Args),
+    Bench(commands::bench::Args),
     Debug(Box<debug::Args>),
     Lint(lint::Args),
 }
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
         Command::Boot(args) => boot::run(*args),
         Command::Test(args) => test::run(args),
         Command::Race(args) => commands::race::run(args),
+        Command::Bench(args) => commands::bench::run(args),
         Command::Debug(args) => debug::run(*args),
         Command::Lint(args) => lint::run(args),
     };
@@ -62,4 +67,16 @@ fn main() -> ExitCode {
         let usage = error.downcast_ref::<report::Usage>().is_some();
         ExitCode::from(if usage { 2 } else { 1 })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_command_can_be_parsed() {
+        Cli::command().debug_assert();
+    }
 }

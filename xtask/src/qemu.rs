@@ -5,6 +5,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use vmi_abi::SCAN_START;
+
+use crate::rom::Placed;
+
 /// A machine model, with QEMU's options for it after a comma.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine(String);
@@ -29,6 +33,11 @@ impl fmt::Display for Machine {
 }
 
 impl Machine {
+    /// Whether its firmware leaves the memory where option ROMs go as it finds it, instead of copying ROMs there.
+    pub fn leaves_roms_alone(&self) -> bool {
+        self.0.starts_with("microvm")
+    }
+
     /// The value for `-M`.
     fn argument(&self) -> String {
         match self.0.strip_prefix("microvm") {
@@ -107,6 +116,8 @@ pub struct Launch {
     pub console: Console,
     /// Where to wait for gdb before the first instruction
     pub gdb: Option<PathBuf>,
+    /// The VMI ROM, if there is one
+    pub rom: Option<Placed>,
 }
 
 impl Launch {
@@ -166,6 +177,11 @@ impl Launch {
             add(&"chardev:gdb");
             add(&"-S");
         }
+        if let Some(rom) = &self.rom {
+            for argument in rom_arguments(rom, &hardware.machine) {
+                add(&argument);
+            }
+        }
         add(&"-kernel");
         add(&self.image);
         if let Some(initrd) = &self.initrd {
@@ -186,6 +202,19 @@ impl Launch {
         words.extend(self.arguments().iter().map(|argument| shell_quote(argument)));
         words.join(" ")
     }
+}
+
+/// A VMI ROM. Firmware copies option ROMs to where a guest looks for them, and lets nobody write there any more. That of
+/// microvm does not, and none copies a ROM with something wrong: those are put into memory directly.
+fn rom_arguments(rom: &Placed, machine: &Machine) -> Vec<OsString> {
+    let before = rom.before.as_ref();
+    if rom.at.is_none() && !machine.leaves_roms_alone() {
+        let files = before.map(|(file, _)| file).into_iter().chain([&rom.file]);
+        return files.flat_map(|file| ["-option-rom".into(), file.clone().into()]).collect();
+    }
+    let address = rom.at.unwrap_or(SCAN_START + before.map_or(0, |(_, bytes)| *bytes));
+    let loader = format!(",addr={address:#x},force-raw=on");
+    vec!["-device".into(), option_with_path("loader,file=", &rom.file, &loader).into()]
 }
 
 /// An option whose value is a path; QEMU splits options at commas unless they are doubled.
@@ -218,6 +247,23 @@ mod tests {
             status: "/t/a,b/status".into(),
             console: Console::Plain,
             gdb: None,
+            rom: None,
+        }
+    }
+
+    #[test]
+    fn roms_are_left_to_firmware_where_it_takes_them() {
+        let line = |machine: &str, at| {
+            let hardware = Hardware { machine: machine.parse().unwrap(), ..Hardware::default() };
+            let before = Some(("/t/b".into(), 2048));
+            let rom = Some(Placed { file: "/t/a,b".into(), before, at });
+            Launch { rom, ..launch(hardware) }.shell_line()
+        };
+        assert!(line("q35", None).contains("-option-rom /t/b -option-rom /t/a,b"));
+        for (line, address) in
+            [(line("microvm,pit=off", None), "0xc0800"), (line("pc", Some(0xdf800)), "0xdf800")]
+        {
+            assert!(line.contains(&format!("loader,file=/t/a,,b,addr={address},force-raw=on")), "{line}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
+use crate::rom::{Choice, Manner};
 use crate::workspace::Workspace;
 
 /// What is below the cut: a feature of the `kernel` package.
@@ -12,10 +13,17 @@ use crate::workspace::Workspace;
 pub enum Backend {
     /// A bare x86-64 PC, as QEMU makes one
     Native,
-    /// A VMI hypervisor (not built yet)
+    /// A VMI hypervisor: a PC with a ROM to be called for what is privileged
     Vmi,
-    /// The lguest hypervisor (not built yet)
+    /// The lguest hypervisor of this repository
     Lguest,
+}
+
+impl Backend {
+    /// Those that are built today.
+    pub fn built() -> Vec<Self> {
+        vec![Self::Native, Self::Vmi, Self::Lguest]
+    }
 }
 
 /// How a hook reaches the backend.
@@ -38,6 +46,42 @@ pub enum Profile {
     Release,
 }
 
+/// What runs above the cut: a package with an executable of the same platform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Product {
+    /// The kernel
+    #[default]
+    Monoguest,
+    /// The small kernel that tests what the contract promises
+    Conformance,
+    /// The guest that attacks the lguest hypervisor
+    Hostile,
+    /// The guest that tests VMI ROMs
+    RomGuest,
+}
+
+impl Product {
+    /// The cargo package.
+    pub fn package(self) -> &'static str {
+        match self {
+            Self::Monoguest => "kernel",
+            Self::Conformance => "conformance",
+            Self::RomGuest => "rom-guest",
+            Self::Hostile => "lguest-hostile",
+        }
+    }
+
+    /// The executable in it.
+    pub fn executable(self) -> &'static str {
+        match self {
+            Self::Monoguest => "monoguest",
+            Self::Conformance => "conformance",
+            Self::RomGuest => "rom-guest",
+            Self::Hostile => "lguest-hostile",
+        }
+    }
+}
+
 /// One image among those that can be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]
 pub struct Variant {
@@ -52,6 +96,35 @@ pub struct Variant {
     /// The cargo profile
     #[arg(long, default_value = "release")]
     pub profile: Profile,
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&value_name(self))
+    }
+}
+
+/// Its name for `cargo --profile`.
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&value_name(self))
+    }
+}
+
+impl Profile {
+    /// The directory below the target triple's where cargo puts this profile's products.
+    pub fn directory(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+        }
+    }
+}
+
+impl fmt::Display for Dispatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&value_name(self))
+    }
 }
 
 fn value_name(value: &impl ValueEnum) -> String {
@@ -72,14 +145,14 @@ impl Variant {
 
     /// The profile's name for `cargo --profile`.
     pub fn profile_name(&self) -> String {
-        value_name(&self.profile)
+        self.profile.to_string()
     }
 
-    /// The directory below the target triple's where cargo puts this profile's products.
-    pub fn profile_directory(&self) -> &'static str {
-        match self.profile {
-            Profile::Dev => "debug",
-            Profile::Release => "release",
+    /// The VMI ROM that the backend needs, if it does.
+    pub fn rom(&self) -> Choice {
+        match self.backend {
+            Backend::Vmi => Choice::Ours(Manner::Plain),
+            Backend::Native | Backend::Lguest => Choice::None,
         }
     }
 
@@ -94,8 +167,8 @@ impl Variant {
     }
 
     /// Where the finished image is kept; no two variants share it.
-    pub fn image_path(&self, workspace: &Workspace) -> PathBuf {
-        workspace.target.join("images").join(self.to_string()).join("monoguest")
+    pub fn image_path(&self, workspace: &Workspace, product: Product) -> PathBuf {
+        workspace.target.join("images").join(self.to_string()).join(product.executable())
     }
 }
 

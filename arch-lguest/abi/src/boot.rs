@@ -36,6 +36,10 @@ pub struct BootInfo {
     pub reserve_start: u64,
     /// up to, not including, this.
     pub reserve_end: u64,
+    /// Which of the host's guests this is, from 0 on.
+    pub guest: u64,
+    /// How often the host had started it before.
+    pub earlier_starts: u64,
 }
 
 #[cfg(test)]
@@ -44,7 +48,7 @@ mod tests {
 
     #[test]
     fn the_facts_are_laid_out_as_documented() {
-        assert_eq!(size_of::<BootInfo>(), 88);
+        assert_eq!(size_of::<BootInfo>(), 104);
         assert_eq!(core::mem::offset_of!(BootInfo, memory_bytes), 0x10);
         assert_eq!(core::mem::offset_of!(BootInfo, reserve_end), 0x50);
         assert_eq!(BOOT_MAGIC.to_le_bytes(), *b"lguest64");

@@ -194,10 +194,6 @@ mod shared {
 mod shared {
     //! On the build machine nothing of this runs.
 
-    pub fn noirq_window() -> (u64, u64) {
-        (0, 0)
-    }
-
     pub fn continuation(_: u64) -> Option<u64> {
         None
     }
@@ -208,7 +204,9 @@ mod shared {
 }
 
 pub(super) use shared::continuation;
-pub(crate) use shared::{noirq_window, restore_extended};
+#[cfg(target_os = "none")]
+pub(crate) use shared::noirq_window;
+pub(crate) use shared::restore_extended;
 
 /// A system call: RSP and all other registers but RCX and R11, which are free, are user mode's.
 ///

@@ -2,74 +2,69 @@
 
 use core::marker::PhantomData;
 
-use platform::{CacheMode, CpuId, CpuSet, Kernel, MAX_CPUS, Machine, Unusable};
+use platform::{CacheMode, CpuId, CpuSet, Kernel, MAX_CPUS, Unusable};
 
 use crate::cpu::features::{Features, cpuid, has};
 use crate::firmware::{self, Description};
 use crate::interrupts::io_apic::IoApic;
 use crate::interrupts::{lines, local_apic, pic};
+use crate::machine::Machine;
 use crate::paging::window::PhysicalWindow;
 use crate::smp;
-use crate::time::calibrate::{self, Sources};
-use crate::time::{timer, tsc};
+use crate::time::Sources;
 
 const REGISTERS_BYTES: u64 = 4096;
 
-/// [`platform::Boot`] of a bare PC.
+/// [`platform::Boot`] of a PC.
 #[derive(Debug)]
-pub struct NativeBoot<K>(PhantomData<K>);
+pub struct PcBoot<K, M>(PhantomData<(K, M)>);
 
 #[platform::backend]
-impl<K: Kernel> platform::Boot for NativeBoot<K> {
+impl<K: Kernel, M: Machine> platform::Boot for PcBoot<K, M> {
     #[cold]
-    fn discover() -> Result<Machine, Unusable> {
-        machine::<K>()
+    fn discover() -> Result<platform::Machine, Unusable> {
+        machine::<K, M>()
     }
 }
 
-fn machine<K: Kernel>() -> Result<Machine, Unusable> {
-    let description = firmware::describe::<K>();
+fn machine<K: Kernel, M: Machine>() -> Result<platform::Machine, Unusable> {
+    let description = firmware::describe::<K, M>();
     if description.has_pic {
-        pic::silence();
+        pic::silence::<M>();
     }
-    local_apic::discover::<K>(description.local_apic)?;
-    local_apic::enable(description.nmi);
-    io_apics::<K>(&description);
-    let cpus = number_cpus(&description);
+    local_apic::discover::<K, M>(description.local_apic)?;
+    local_apic::enable::<M>(description.nmi)?;
+    io_apics::<K, M>(&description);
+    let cpus = number_cpus::<M>(&description);
     smp::set_nmi_lines(description.nmi);
 
     let hpet = description
         .hpet
-        .and_then(|at| PhysicalWindow::<K>::map(at, REGISTERS_BYTES, CacheMode::Uncacheable).ok());
-    let rates = calibrate::run(Sources { hpet, pm_timer: description.pm_timer })?;
-    tsc::set_rate(rates.tsc);
-    if timer::has_tsc_deadline() {
-        timer::use_tsc_deadline();
-    } else {
-        timer::set_rate(rates.apic_timer);
-    }
-    timer::enable();
-    Ok(Machine { cpus: CpuSet::first(cpus), description: who_runs_this() })
+        .and_then(|at| PhysicalWindow::<K, M>::map(at, REGISTERS_BYTES, CacheMode::Uncacheable).ok());
+    M::find_rates(Sources { hpet, pm_timer: description.pm_timer })?;
+    M::enable_timer();
+    Ok(platform::Machine { cpus: CpuSet::first(cpus), description: who_runs_this::<M>() })
 }
 
-fn io_apics<K: Kernel>(description: &Description) {
+fn io_apics<K: Kernel, M: Machine>(description: &Description) {
     for at in description.io_apics.iter().flatten() {
-        let Ok(memory) = PhysicalWindow::<K>::map(at.address, REGISTERS_BYTES, CacheMode::Uncacheable) else {
+        let Ok(memory) = PhysicalWindow::<K, M>::map(at.address, REGISTERS_BYTES, CacheMode::Uncacheable)
+        else {
             continue;
         };
         // SAFETY: just mapped.
         if let Some(io_apic) = unsafe { IoApic::new(memory, at.first) } {
-            lines::add_io_apic(io_apic);
+            lines::add_io_apic::<M>(io_apic);
         }
     }
     for isa in description.overrides.iter().flatten() {
-        lines::override_isa(isa.irq, isa.line, isa.signal);
+        lines::override_isa::<M>(isa.irq, isa.line, isa.signal);
     }
 }
 
 /// Gives the boot CPU number 0 and the others the numbers after it; returns how many there are.
-fn number_cpus(description: &Description) -> usize {
-    let own = local_apic::own_id();
+fn number_cpus<M: Machine>(description: &Description) -> usize {
+    let own = local_apic::own_id::<M>();
     local_apic::set_id(CpuId(0), own);
     let others = description.apic_ids[..description.cpus].iter().filter(|&&id| id != own);
     let mut next = 1;
@@ -83,11 +78,11 @@ fn number_cpus(description: &Description) -> usize {
     next as usize
 }
 
-fn who_runs_this() -> &'static str {
+fn who_runs_this<M: Machine>() -> &'static str {
     if !has(Features::HYPERVISOR) {
         return "PC";
     }
-    match cpuid().get_hypervisor_info().map(|info| info.identify()) {
+    match cpuid::<M>().get_hypervisor_info().map(|info| info.identify()) {
         Some(raw_cpuid::Hypervisor::QEMU) => "QEMU TCG",
         Some(raw_cpuid::Hypervisor::KVM) => "KVM",
         Some(raw_cpuid::Hypervisor::Xen) => "Xen HVM",

@@ -1,28 +1,11 @@
-//! The first instructions: PVH entry in 32-bit mode (Xen's `docs/misc/pvh.pandoc`), up to 64-bit mode in the upper half;
-//! other CPUs join on the way.
+//! The first instructions: PVH entry in 32-bit mode (Xen's `docs/misc/pvh.pandoc`), up to 64-bit mode in the upper half.
+//! Other CPUs of a bare machine join on the way ([`super::secondary`]).
 //!
-//! The first page tables show physical memory below 4 GiB twice: at its own address, and, its first GiB, at
-//! [`crate::layout::IMAGE_BASE`]. They stay for the CPUs that start later.
+//! The first page tables show physical memory below 4 GiB at its own address and in the direct map
+//! ([`crate::layout::DIRECT_MAP`]), and its first GiB at [`crate::layout::IMAGE_BASE`]. They stay for the CPUs that start
+//! later.
 
 use core::arch::global_asm;
-
-/// What a starting CPU loads, in the order the code below reads it; filled by [`crate::smp`].
-#[repr(C)]
-pub(crate) struct StartRegisters {
-    pub cr3: u64,
-    pub cr4: u64,
-    pub cr0: u64,
-    pub efer: u64,
-    pub stack: u64,
-    pub entry: u64,
-}
-
-unsafe extern "C" {
-    /// Real-mode code for a page below 1 MiB, up to [`secondary_trampoline_end`].
-    pub(crate) static secondary_trampoline: u8;
-    pub(crate) static secondary_trampoline_end: u8;
-    pub(crate) static mut secondary_registers: StartRegisters;
-}
 
 global_asm!(
     r#"
@@ -87,10 +70,12 @@ pvh_start:
     mov dword ptr [boot_high + 510 * 8], offset boot_pd + 3
     mov dword ptr [boot_pml4], offset boot_low + 3
     mov dword ptr [boot_pml4 + 511 * 8], offset boot_high + 3
+    mov dword ptr [boot_pml4 + 256 * 8], offset boot_low + 3
 
     // Less IMAGE_BASE; the sum wraps.
     mov ebx, offset boot_first64 + 0x80000000
 
+    .globl boot_enter_long_mode, boot_high, boot_gdt, boot_gdt_pointer
 boot_enter_long_mode:
     // EBX: where to go on, less IMAGE_BASE. ESI, EDI, EBP are kept.
     mov eax, cr4
@@ -140,15 +125,7 @@ boot_unusable:
     out 0xf4, eax
 4:  hlt
     jmp 4b
-
-    // A CPU that was sent here by the trampoline, in flat 32-bit mode.
-secondary_start32:
-    mov eax, 0x18
-    mov ds, eax
-    mov es, eax
-    mov ss, eax
-    mov ebx, offset secondary_start64 + 0x80000000
-    jmp boot_enter_long_mode
+    .code64
 
     .section .boot.data, "aw", @progbits
     .balign 8
@@ -166,37 +143,6 @@ boot_no_long_mode_text:
 boot_no_memory_text:
     .asciz "unusable too little memory for the kernel image\n"
 
-    .section .rodata.trampoline, "a", @progbits
-    .code16
-    .globl secondary_trampoline
-    .globl secondary_trampoline_end
-secondary_trampoline:
-    // CS: this page, at offset 0.
-    cli
-    cld
-    mov ax, cs
-    mov ds, ax
-    .byte 0x66, 0x0f, 0x01, 0x16    // lgdt with a 32-bit base
-    .word secondary_gdt_pointer - secondary_trampoline
-    mov eax, cr0
-    or eax, 1                       // PE
-    mov cr0, eax
-    .byte 0x66, 0xea                // far jump with a 32-bit offset
-    .long secondary_start32
-    .word 0x08
-    .balign 4
-secondary_gdt_pointer:
-    .word boot_gdt_pointer - boot_gdt - 1
-    .long boot_gdt
-secondary_trampoline_end:
-    .code64
-
-    .section .data.secondary, "aw", @progbits
-    .balign 8
-    .globl secondary_registers
-secondary_registers:
-    .skip 48
-
     .section .text.boot, "ax", @progbits
 boot_first64:
     lea rsp, [rip + boot_stack_top]
@@ -206,23 +152,6 @@ boot_first64:
     mov edi, ebp                    // hvm_start_info
     xor ebp, ebp
     call native_boot_entry
-    ud2
-
-secondary_start64:
-    lea rbx, [rip + secondary_registers]
-    mov eax, [rbx + 24]
-    mov edx, [rbx + 28]
-    mov ecx, 0xc0000080             // EFER, for NXE, before tables that use it
-    wrmsr
-    mov rax, [rbx + 16]
-    mov cr0, rax
-    mov rax, [rbx]
-    mov cr3, rax
-    mov rax, [rbx + 8]
-    mov cr4, rax
-    mov rsp, [rbx + 32]
-    xor ebp, ebp
-    call [rbx + 40]
     ud2
 "#
 );

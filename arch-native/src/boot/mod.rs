@@ -6,6 +6,8 @@ mod discover;
 pub(crate) mod entry;
 pub mod memory_map;
 #[cfg(all(target_os = "none", feature = "pc"))]
+pub(crate) mod secondary;
+#[cfg(all(target_os = "none", feature = "pc"))]
 mod start;
 #[cfg(feature = "pc")]
 pub mod start_info;
@@ -13,6 +15,6 @@ pub mod start_info;
 pub mod tables;
 
 #[cfg(feature = "pc")]
-pub use discover::NativeBoot;
+pub use discover::PcBoot;
 #[cfg(all(target_os = "none", feature = "pc"))]
 pub use start::start;

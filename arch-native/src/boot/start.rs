@@ -7,7 +7,6 @@ use platform::{
     BootInfo, CpuId, Kernel, MemoryKind, MemoryRegion, PhysAddr, PhysFrame, PhysRange, Protection, Unusable,
     VirtAddr,
 };
-use x86_64::registers::control::{Cr3, Cr3Flags};
 
 use super::memory_map::{MOST_REGIONS, MemoryMap};
 use super::start_info::StartInfo;
@@ -16,6 +15,7 @@ use crate::cpu::features::{self, Features, has};
 use crate::cpu::segments::{self, CpuTables};
 use crate::cpu::{control, extended_state, smap};
 use crate::layout::{IMAGE_BASE, KERNEL_WINDOW, USER_TOP, direct};
+use crate::machine::Machine;
 use crate::time::tsc;
 use crate::trap::idt;
 use crate::{console, firmware, paging, power, smp};
@@ -53,59 +53,78 @@ unsafe impl Sync for FactsCell {}
 
 static FACTS: FactsCell = FactsCell(UnsafeCell::new(MaybeUninit::zeroed()));
 
+/// What the loader said, and what follows from it.
+struct Known {
+    given: StartInfo,
+    map: MemoryMap,
+    /// The page for the first instructions of other CPUs.
+    low_page: Option<PhysAddr>,
+}
+
 /// Enters the kernel, or says why it cannot.
 ///
 /// # Safety
 /// Called once by the boot code, on the first page tables, with the address of the loader's start information and the
 /// time stamp counter at the first instruction.
-pub unsafe fn start<K: Kernel>(start_info: u64, first_tick: u64) -> ! {
+pub unsafe fn start<K: Kernel, M: Machine>(start_info: u64, first_tick: u64) -> ! {
     tsc::set_origin(first_tick);
-    console::init();
+    // Nothing sensitive is done before the machine has begun.
     // SAFETY: as the caller promised.
-    match unsafe { prepare::<K>(start_info) } {
+    let begun = unsafe { read(start_info) }.and_then(|mut known| {
+        M::begin(&mut known.map, known.low_page)?;
+        Ok(known)
+    });
+    let known = match begun {
+        Ok(known) => known,
+        Err(reason) => M::refuse::<K>(reason),
+    };
+    console::init::<M>();
+    // SAFETY: as the caller promised.
+    match unsafe { prepare::<K, M>(known) } {
         Ok(info) => K::boot(info),
-        Err(reason) => power::unusable::<K>(reason),
+        Err(reason) => power::unusable::<K, M>(reason),
     }
 }
 
-unsafe fn prepare<K: Kernel>(start_info: u64) -> Result<&'static BootInfo, Unusable> {
-    features::detect()?;
+unsafe fn read(start_info: u64) -> Result<Known, Unusable> {
     // SAFETY: the first page tables show physical memory below 4 GiB at its own address.
     let given = unsafe { StartInfo::read(start_info)? };
     let mut map = memory(&given)?;
-
-    let trampoline = map.last_usable_page_below(REAL_MODE_LIMIT);
-    if let Some(page) = trampoline {
+    let low_page = map.last_usable_page_below(REAL_MODE_LIMIT);
+    if let Some(page) = low_page {
         map.carve(page, Some(MemoryKind::Kernel))?;
     }
-    smp::set_trampoline(trampoline.map(|page| page.start));
+    Ok(Known { given, map, low_page: low_page.map(|page| page.start) })
+}
 
-    // SAFETY: the image is writable under the first page tables, and this is the only CPU.
-    unsafe {
-        if has(Features::SMAP) {
-            smap::enable();
-        }
+unsafe fn prepare<K: Kernel, M: Machine>(known: Known) -> Result<&'static BootInfo, Unusable> {
+    let Known { given, mut map, low_page } = known;
+    features::detect::<M>()?;
+    smp::set_trampoline(low_page);
+
+    if has(Features::SMAP) && !M::RECORDED {
+        // SAFETY: the image is writable under the first page tables, and this is the only CPU.
+        unsafe { smap::enable() };
     }
 
+    let memory_end = map.regions().last().map_or(PhysAddr(0), |region| region.range.end);
     let room =
         map.largest_usable_below(IDENTITY_LIMIT).ok_or(Unusable("there is no free memory below 4 GiB"))?;
     // SAFETY: usable RAM below 4 GiB, which nothing has used yet.
     let mut bump = unsafe { Bump::new(room) };
-    let root = translations(&mut bump, &map)?;
+    let root = translations::<M>(&mut bump, &map)?;
+    M::adopt_tables(root, memory_end);
     map.carve(bump.used(), Some(MemoryKind::Kernel))?;
-    let memory_end = map.regions().last().map_or(PhysAddr(0), |region| region.range.end);
 
     // SAFETY: the tables map this code, its stack and its data as the first ones do; NX and write protection are
     // enabled first because the tables use them.
     unsafe {
-        control::enable_protection();
-        let frame =
-            x86_64::structures::paging::PhysFrame::containing_address(x86_64::PhysAddr::new(root.start().0));
-        Cr3::write(frame, Cr3Flags::empty());
-        control::enable();
+        control::enable_protection::<M>();
+        M::set_cr3(root.start().0);
+        control::enable::<M>();
     }
     paging::set_kernel_root(root, memory_end);
-    extended_state::enable();
+    extended_state::enable::<M>();
     firmware::set_root_pointer(given.rsdp);
 
     // SAFETY: once, on the only CPU; nothing else refers to the facts yet, and what lay at its own address is now in
@@ -114,9 +133,9 @@ unsafe fn prepare<K: Kernel>(start_info: u64) -> Result<&'static BootInfo, Unusa
         let facts = (*FACTS.0.get()).as_mut_ptr();
         CpuTables::init(&raw mut (*facts).tables);
         segments::register(CpuId(0), &raw mut (*facts).tables);
-        CpuTables::load(&raw mut (*facts).tables);
-        idt::build::<K>();
-        idt::load::<K>();
+        CpuTables::load::<M>(&raw mut (*facts).tables);
+        idt::build::<K, M>();
+        idt::load::<K, M>();
 
         let regions = (&raw mut (*facts).regions).cast::<MemoryRegion>();
         regions.copy_from_nonoverlapping(map.regions().as_ptr(), map.regions().len());
@@ -193,9 +212,9 @@ fn outward(range: PhysRange) -> PhysRange {
 }
 
 /// The kernel's own space: the direct map and the image by its sections.
-fn translations(bump: &mut Bump, map: &MemoryMap) -> Result<PhysFrame, Unusable> {
-    let mut tables =
-        KernelTables::new(bump, LargePages { two_mebibyte: true, gibibyte: has(Features::GIBIBYTE_PAGES) })?;
+fn translations<M: Machine>(bump: &mut Bump, map: &MemoryMap) -> Result<PhysFrame, Unusable> {
+    let large = LargePages { two_mebibyte: true, gibibyte: has(Features::GIBIBYTE_PAGES) };
+    let mut tables = KernelTables::new(bump, large)?;
     tables.direct_map(map.regions())?;
     tables.windows()?;
     let read = Protection::READ;
@@ -207,6 +226,9 @@ fn translations(bump: &mut Bump, map: &MemoryMap) -> Result<PhysFrame, Unusable>
     ] {
         let (start, end) = (address(start), address(end).page_up());
         let physical = PhysRange { start: PhysAddr(start - IMAGE_BASE), end: PhysAddr(end - IMAGE_BASE) };
+        tables.map(start, physical, protection)?;
+    }
+    for (start, physical, protection) in M::beside_image() {
         tables.map(start, physical, protection)?;
     }
     Ok(tables.root())

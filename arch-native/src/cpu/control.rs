@@ -1,9 +1,12 @@
 //! Control registers: the same on every CPU.
 
-use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
-use x86_64::registers::model_specific::{Efer, EferFlags};
+use x86_64::registers::control::{Cr0Flags, Cr4Flags};
+use x86_64::registers::model_specific::EferFlags;
 
 use super::features::{Features, has};
+use crate::machine::Machine;
+
+const IA32_EFER: u32 = 0xc000_0080;
 
 /// CR0 of every CPU: write protection for the kernel too, alignment checks for user mode, extended state at hand.
 pub fn cr0() -> Cr0Flags {
@@ -48,11 +51,11 @@ pub fn efer() -> EferFlags {
 ///
 /// # Safety
 /// On the boot CPU, whose translations do not rely on writing to read-only pages.
-pub unsafe fn enable_protection() {
+pub unsafe fn enable_protection<M: Machine>() {
     // SAFETY: NX exists (checked at detection), and the flags are those of 64-bit mode.
     unsafe {
-        Efer::write(efer());
-        Cr0::write(cr0());
+        M::write_msr(IA32_EFER, efer().bits());
+        M::set_cr0(cr0().bits());
     }
 }
 
@@ -61,7 +64,7 @@ pub unsafe fn enable_protection() {
 /// # Safety
 /// The kernel's own translations are active, with no user page in them, and their root is page-aligned with no other
 /// bits in CR3.
-pub unsafe fn enable() {
+pub unsafe fn enable<M: Machine>() {
     // SAFETY: every flag was checked against CPUID.
-    unsafe { Cr4::write(cr4()) };
+    unsafe { M::set_cr4(cr4().bits()) };
 }

@@ -4,9 +4,10 @@ use core::arch::asm;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use platform::ExtendedState;
-use x86_64::registers::xcontrol::{XCr0, XCr0Flags};
+use x86_64::registers::xcontrol::XCr0Flags;
 
 use super::features::{Features, cpuid, has};
+use crate::machine::Machine;
 
 /// XCR0: what is saved and restored; zero without XSAVE.
 static COMPONENTS: AtomicU64 = AtomicU64::new(0);
@@ -18,18 +19,18 @@ const CONTROL_WORD: (usize, u16) = (0, 0x37f);
 const MXCSR: (usize, u32) = (24, 0x1f80);
 
 /// Chooses components and enables them on this CPU.
-pub fn enable() {
+pub fn enable<M: Machine>() {
     if !has(Features::XSAVE) {
         return;
     }
-    let leaf = core::arch::x86_64::__cpuid_count(0xd, 0);
+    let leaf = M::cpuid(0xd, 0);
     let supported = u64::from(leaf.edx) << 32 | u64::from(leaf.eax);
     let wanted = choose(supported);
     // SAFETY: XSAVE is there and enabled in CR4; the combination is one the CPU supports.
-    unsafe { XCr0::write_raw(wanted) };
+    unsafe { M::set_xcr0(wanted) };
     COMPONENTS.store(wanted, Relaxed);
     // What the CPU says of the size follows XCR0.
-    if let Some(state) = cpuid().get_extended_state_info() {
+    if let Some(state) = cpuid::<M>().get_extended_state_info() {
         BYTES.store(state.xsave_area_size_enabled_features(), Relaxed);
     }
 }
@@ -92,10 +93,8 @@ pub unsafe fn save(area: ExtendedState) {
 #[cfg(target_os = "none")]
 #[inline]
 pub unsafe fn restore(area: ExtendedState) -> bool {
-    unsafe extern "C" {
-        fn native_restore_xsave(area: u64, mask: u64) -> bool;
-        fn native_restore_fxsave(area: u64) -> bool;
-    }
+    use expected_faults::{native_restore_fxsave, native_restore_xsave};
+
     let mask = COMPONENTS.load(Relaxed);
     // SAFETY: the caller promised an aligned area of `bytes()` bytes; a refusal by the CPU comes back as false.
     let restored = unsafe {
@@ -113,6 +112,61 @@ pub unsafe fn restore(area: ExtendedState) -> bool {
 pub unsafe fn restore(_: ExtendedState) -> bool {
     unreachable!("runs on the bare machine only")
 }
+
+#[cfg(target_os = "none")]
+mod expected_faults {
+    //! Instructions that refuse what a program may have written.
+
+    unsafe extern "C" {
+        pub fn native_restore_xsave(area: u64, mask: u64) -> bool;
+        pub fn native_restore_fxsave(area: u64) -> bool;
+        static native_xrstor: u8;
+        static native_xrstor_failed: u8;
+        static native_fxrstor: u8;
+    }
+
+    core::arch::global_asm!(
+        ".pushsection .text.native_restore, \"ax\", @progbits",
+        ".globl native_restore_xsave, native_restore_fxsave, native_xrstor, native_fxrstor, native_xrstor_failed",
+        ".balign 16",
+        "native_restore_xsave:",
+        "mov eax, esi",
+        "mov rdx, rsi",
+        "shr rdx, 32",
+        "native_xrstor:",
+        "xrstor64 [rdi]",
+        "mov eax, 1",
+        "ret",
+        ".balign 16",
+        "native_restore_fxsave:",
+        "native_fxrstor:",
+        "fxrstor64 [rdi]",
+        "mov eax, 1",
+        "ret",
+        "native_xrstor_failed:",
+        "xor eax, eax",
+        "ret",
+        ".popsection",
+    );
+
+    /// Where code goes on whose fault at `rip` is expected.
+    #[inline]
+    pub fn continuation(rip: u64) -> Option<u64> {
+        let expected = rip == &raw const native_xrstor as u64 || rip == &raw const native_fxrstor as u64;
+        expected.then_some(&raw const native_xrstor_failed as u64)
+    }
+}
+
+#[cfg(not(target_os = "none"))]
+mod expected_faults {
+    //! On the build machine nothing of this runs.
+
+    pub fn continuation(_: u64) -> Option<u64> {
+        None
+    }
+}
+
+pub(crate) use expected_faults::continuation;
 
 /// Loads the state a new program starts with.
 #[cfg(target_os = "none")]

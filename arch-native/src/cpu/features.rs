@@ -3,7 +3,9 @@
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use platform::Unusable;
-use raw_cpuid::{CpuId, CpuIdReaderNative};
+use raw_cpuid::{CpuId, CpuIdReader, CpuIdResult};
+
+use crate::machine::Machine;
 
 bitflags::bitflags! {
     /// Optional features this backend makes use of.
@@ -39,8 +41,11 @@ bitflags::bitflags! {
 static FEATURES: AtomicU32 = AtomicU32::new(0);
 
 /// The CPUID of this CPU.
-pub fn cpuid() -> CpuId<CpuIdReaderNative> {
-    CpuId::new()
+pub fn cpuid<M: Machine>() -> CpuId<impl CpuIdReader> {
+    CpuId::with_cpuid_reader(|leaf, subleaf| {
+        let result = M::cpuid(leaf, subleaf);
+        CpuIdResult { eax: result.eax, ebx: result.ebx, ecx: result.ecx, edx: result.edx }
+    })
 }
 
 /// Whether the CPU has `feature`.
@@ -50,9 +55,9 @@ pub fn has(feature: Features) -> bool {
 }
 
 /// Finds the features; fails if the CPU lacks something this backend cannot do without.
-pub fn detect() -> Result<(), Unusable> {
-    let id = cpuid();
-    FEATURES.store(features(&id).bits(), Relaxed);
+pub fn detect<M: Machine>() -> Result<(), Unusable> {
+    let id = cpuid::<M>();
+    FEATURES.store((features(&id) - M::UNUSED).bits(), Relaxed);
     let basic = id.get_feature_info().ok_or(Unusable("the CPU does not say what it can do"))?;
     let extended = id
         .get_extended_processor_and_feature_identifiers()
@@ -74,7 +79,7 @@ pub fn detect() -> Result<(), Unusable> {
 }
 
 /// What CPUID says.
-fn features(id: &CpuId<CpuIdReaderNative>) -> Features {
+fn features(id: &CpuId<impl CpuIdReader>) -> Features {
     let mut features = Features::empty();
     if let Some(basic) = id.get_feature_info() {
         features.set(Features::GLOBAL_PAGES, basic.has_pge());

@@ -5,6 +5,8 @@ use core::mem::offset_of;
 
 use platform::{CpuId, CpuLocal, VirtAddr};
 
+use crate::machine::Machine;
+
 /// A word of [`CpuLocal::platform`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(usize)]
@@ -23,6 +25,9 @@ pub enum Word {
     /// What the APIC's destination register holds (xAPIC only).
     Destination = 5,
 }
+
+/// Words of [`CpuLocal::platform`] that are used; the others are for machines that need some.
+pub const PLATFORM_WORDS_USED: usize = Word::Destination as usize + 1;
 
 /// Offset of a word from GS:0.
 pub const fn offset(word: Word) -> usize {
@@ -78,21 +83,13 @@ pub fn current_cpu() -> CpuId {
 
 /// Sets the stack of the next entry from user mode.
 #[inline(always)]
-pub fn set_kernel_stack(top: VirtAddr) {
-    // SAFETY: GS:0 is this CPU's `CpuLocal`; RSP0 lies 4 bytes into the task state segment.
+pub fn set_kernel_stack<M: Machine>(top: VirtAddr) {
+    // SAFETY: GS:0 is this CPU's `CpuLocal`.
     unsafe {
-        asm!(
-            "mov gs:[{kernel_stack}], {top}",
-            "mov {scratch}, gs:[{task_state}]",
-            "mov [{scratch} + 4], {top}",
-            "lea {scratch}, [{top} - 8]",
-            "mov gs:[{system_call_stack}], {scratch}",
-            top = in(reg) top.0,
-            scratch = out(reg) _,
-            kernel_stack = const offset_of!(CpuLocal, kernel_stack),
-            task_state = const offset(Word::TaskState),
-            system_call_stack = const offset(Word::SystemCallStack),
-            options(nostack, preserves_flags)
-        );
+        asm!("mov gs:[{}], {}", const offset_of!(CpuLocal, kernel_stack), in(reg) top.0,
+             options(nostack, preserves_flags));
     }
+    write(Word::SystemCallStack, top.0 - 8);
+    // SAFETY: the word was set to this CPU's task state segment when GS was.
+    unsafe { M::set_kernel_stack(read(Word::TaskState), top) };
 }

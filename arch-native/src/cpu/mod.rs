@@ -2,8 +2,8 @@
 
 pub(crate) mod control;
 pub(crate) mod extended_state;
-pub(crate) mod features;
-pub(crate) mod local;
+pub mod features;
+pub mod local;
 pub(crate) mod segments;
 pub(crate) mod smap;
 
@@ -11,25 +11,24 @@ use core::arch::asm;
 use core::marker::PhantomData;
 
 use platform::{CpuLocal, ExtendedState, IrqState, Kernel, TrapFrame, UserBases, VirtAddr};
-use x86_64::registers::model_specific::{GsBase, KernelGsBase, Msr};
 
+use crate::irq::was_enabled;
+use crate::machine::Machine;
+use crate::sensitive::sensitive;
 use features::{Features, has};
 use local::Word;
 use segments::CpuTables;
-use smap::smap_site;
 
-const IA32_FS_BASE: Msr = Msr::new(0xc000_0100);
-const IA32_KERNEL_GS_BASE: Msr = Msr::new(0xc000_0102);
+const IA32_FS_BASE: u32 = 0xc000_0100;
+const IA32_GS_BASE: u32 = 0xc000_0101;
+const IA32_KERNEL_GS_BASE: u32 = 0xc000_0102;
 
-/// [`platform::Cpu`] of a bare PC.
+/// [`platform::Cpu`] of a PC.
 #[derive(Debug)]
-pub struct NativeCpu<K>(PhantomData<K>);
-
-/// The interrupt flag in RFLAGS.
-const INTERRUPT_FLAG: u64 = TrapFrame::INTERRUPT_FLAG;
+pub struct PcCpu<K, M>(PhantomData<(K, M)>);
 
 #[platform::backend]
-impl<K: Kernel> platform::Cpu for NativeCpu<K> {
+impl<K: Kernel, M: Machine> platform::Cpu for PcCpu<K, M> {
     fn set_local(local: &'static mut CpuLocal) {
         let local: *mut CpuLocal = local;
         // SAFETY: the caller gives the structure to this CPU for ever.
@@ -41,66 +40,58 @@ impl<K: Kernel> platform::Cpu for NativeCpu<K> {
             (*local).cpu
         };
         let tables = segments::tables(cpu);
-        // SAFETY: this CPU loaded its tables before it entered the kernel; interrupts are disabled.
+        // SAFETY: this CPU loaded its tables before it entered the kernel; interrupts are disabled, and nothing relies
+        // on the segment bases yet.
         unsafe {
             (*local).platform[Word::TaskState as usize] = CpuTables::tss(tables);
             CpuTables::set_local(tables, local);
+            M::write_msr(IA32_KERNEL_GS_BASE, 0);
+            M::write_msr(IA32_GS_BASE, local as u64);
         }
-        KernelGsBase::write(x86_64::VirtAddr::zero());
-        GsBase::write(x86_64::VirtAddr::new(local as u64));
     }
 
     #[inline(always)]
     fn irq_disable() {
-        // SAFETY: the contract lets the kernel do so. Memory is not `nomem`: accesses stay on their side.
-        unsafe { asm!("cli", options(nostack, preserves_flags)) };
+        M::irq_disable();
     }
 
     #[inline(always)]
     fn irq_enable() {
-        // SAFETY: as above.
-        unsafe { asm!("sti", options(nostack, preserves_flags)) };
+        M::irq_enable();
     }
 
     #[inline(always)]
     fn irq_save() -> IrqState {
-        let flags: u64;
-        // SAFETY: as above; the stack is balanced.
-        unsafe { asm!("pushfq", "cli", "pop {}", out(reg) flags, options(preserves_flags)) };
-        IrqState(flags)
+        M::irq_save()
     }
 
     #[inline(always)]
     fn irq_restore(state: IrqState) {
-        if state.0 & INTERRUPT_FLAG != 0 {
-            Self::irq_enable();
+        if was_enabled(state) {
+            M::irq_enable();
         } else {
-            Self::irq_disable();
+            M::irq_disable();
         }
     }
 
     #[inline(always)]
     fn wait_for_interrupt() {
-        // SAFETY: interrupts stay blocked for the one instruction after `sti`, so none is lost.
-        unsafe { asm!("sti", "hlt", options(nostack, preserves_flags)) };
+        M::wait_for_interrupt();
     }
 
     #[cold]
     fn halt() -> ! {
-        loop {
-            // SAFETY: an NMI may end the wait; the loop goes on.
-            unsafe { asm!("cli", "hlt", options(nomem, nostack)) };
-        }
+        M::halt()
     }
 
     #[inline(always)]
     fn set_kernel_stack(top: VirtAddr) {
-        local::set_kernel_stack(top);
+        local::set_kernel_stack::<M>(top);
     }
 
     fn enter_user(frame: &TrapFrame) -> ! {
         // SAFETY: the frame is a user context, the stack is this CPU's kernel stack, interrupts are disabled.
-        unsafe { crate::trap::entry::enter_user(frame) }
+        unsafe { crate::trap::entry::enter_user::<M>(frame) }
     }
 
     #[inline(always)]
@@ -109,13 +100,18 @@ impl<K: Kernel> platform::Cpu for NativeCpu<K> {
             let (fs, gs);
             // SAFETY: enabled in CR4; GS is the kernel's again afterwards, and interrupts are disabled meanwhile.
             unsafe {
-                asm!("rdfsbase {}", "swapgs", "rdgsbase {}", "swapgs", out(reg) fs, out(reg) gs,
-                     options(nostack, preserves_flags));
+                asm!("rdfsbase {fs}", sensitive!("swapgs"), "rdgsbase {gs}", sensitive!("swapgs"),
+                     fs = out(reg) fs, gs = out(reg) gs, recorded = const M::RECORDED as u32);
             }
             return UserBases { fs: VirtAddr(fs), gs: VirtAddr(gs) };
         }
         // SAFETY: the registers exist on every 64-bit CPU.
-        unsafe { UserBases { fs: VirtAddr(IA32_FS_BASE.read()), gs: VirtAddr(IA32_KERNEL_GS_BASE.read()) } }
+        unsafe {
+            UserBases {
+                fs: VirtAddr(M::read_msr(IA32_FS_BASE)),
+                gs: VirtAddr(M::read_msr(IA32_KERNEL_GS_BASE)),
+            }
+        }
     }
 
     #[inline(always)]
@@ -123,16 +119,15 @@ impl<K: Kernel> platform::Cpu for NativeCpu<K> {
         if has(Features::FSGSBASE) {
             // SAFETY: enabled in CR4, the addresses are canonical; as in `user_bases`.
             unsafe {
-                asm!("wrfsbase {}", "swapgs", "wrgsbase {}", "swapgs", in(reg) bases.fs.0, in(reg) bases.gs.0,
-                     options(nostack, preserves_flags));
+                asm!("wrfsbase {fs}", sensitive!("swapgs"), "wrgsbase {gs}", sensitive!("swapgs"),
+                     fs = in(reg) bases.fs.0, gs = in(reg) bases.gs.0, recorded = const M::RECORDED as u32);
             }
             return;
         }
-        // SAFETY: the addresses are canonical.
+        // SAFETY: the addresses are canonical, and the kernel uses neither base.
         unsafe {
-            let (mut fs, mut gs) = (IA32_FS_BASE, IA32_KERNEL_GS_BASE);
-            fs.write(bases.fs.0);
-            gs.write(bases.gs.0);
+            M::write_msr(IA32_FS_BASE, bases.fs.0);
+            M::write_msr(IA32_KERNEL_GS_BASE, bases.gs.0);
         }
     }
 
@@ -157,13 +152,11 @@ impl<K: Kernel> platform::Cpu for NativeCpu<K> {
 
     #[inline(always)]
     fn user_access_begin() {
-        // SAFETY: changes the AC flag only.
-        unsafe { asm!(smap_site!("stac"), options(nostack)) };
+        M::user_access_begin();
     }
 
     #[inline(always)]
     fn user_access_end() {
-        // SAFETY: changes the AC flag only.
-        unsafe { asm!(smap_site!("clac"), options(nostack)) };
+        M::user_access_end();
     }
 }

@@ -3,12 +3,13 @@
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use platform::{CpuId, CpuLocal, MAX_CPUS, TrapFrame};
-use x86_64::PrivilegeLevel::Ring0;
 use x86_64::VirtAddr;
 use x86_64::instructions::segmentation::{CS, DS, ES, FS, GS, SS, Segment};
-use x86_64::instructions::tables::load_tss;
+use x86_64::structures::DescriptorTablePointer;
 use x86_64::structures::gdt::{Descriptor, DescriptorFlags, GlobalDescriptorTable, SegmentSelector};
 use x86_64::structures::tss::TaskStateSegment;
+
+use crate::machine::Machine;
 
 /// Bytes of an exception's own stack.
 const STACK_BYTES: usize = 8192;
@@ -42,8 +43,8 @@ pub struct CpuTables {
     stacks: [ExceptionStack; 3],
 }
 
-/// Task state segment's selector: behind the selectors of [`TrapFrame`], which are Linux's.
-const TSS_SELECTOR: SegmentSelector = SegmentSelector::new(8, Ring0);
+/// Index of the task state segment's descriptor: behind those of [`TrapFrame`]'s selectors, which are Linux's.
+const TSS_INDEX: u16 = 8;
 
 impl CpuTables {
     /// Initializes zeroed memory in place: it is too large for a stack.
@@ -72,7 +73,7 @@ impl CpuTables {
     ///
     /// # Safety
     /// The tables are initialized and this CPU's alone, stay for ever, and are loaded once.
-    pub unsafe fn load(this: *mut Self) {
+    pub unsafe fn load<M: Machine>(this: *mut Self) {
         // SAFETY: ours alone, as the caller promised.
         let tables = unsafe { &mut *this };
         for (index, stack) in tables.stacks.iter().enumerate() {
@@ -80,20 +81,32 @@ impl CpuTables {
         }
         // SAFETY: the segment stays for ever.
         let descriptor = unsafe { Descriptor::tss_segment_unchecked(&raw const tables.tss) };
-        while tables.gdt.entries().len() < usize::from(TSS_SELECTOR.index()) {
+        while tables.gdt.entries().len() < usize::from(TSS_INDEX) {
             tables.gdt.append(Descriptor::UserSegment(0));
         }
         tables.gdt.append(descriptor);
+        let pointer = Self::gdt(tables);
+        // The kernel stays at the privilege level it has been given.
+        let level = CS::get_reg().rpl();
+        let selector = |given: u64| SegmentSelector::new((given >> 3) as u16, level);
         // SAFETY: the table stays for ever and has the descriptors these selectors name.
         unsafe {
-            tables.gdt.load_unsafe();
-            CS::set_reg(SegmentSelector(TrapFrame::KERNEL_CODE as u16));
-            SS::set_reg(SegmentSelector(TrapFrame::KERNEL_DATA as u16));
+            M::load_gdt(&pointer);
+            CS::set_reg(selector(TrapFrame::KERNEL_CODE));
+            SS::set_reg(selector(TrapFrame::KERNEL_DATA));
             for set in [DS::set_reg, ES::set_reg, FS::set_reg, GS::set_reg] {
                 set(SegmentSelector::NULL);
             }
-            load_tss(TSS_SELECTOR);
+            M::load_task_register(TSS_INDEX << 3);
         }
+    }
+
+    /// What `lgdt` takes.
+    #[inline]
+    pub fn gdt(this: *const Self) -> DescriptorTablePointer {
+        // SAFETY: the tables are initialized.
+        let gdt = unsafe { &(*this).gdt };
+        DescriptorTablePointer { limit: gdt.limit(), base: VirtAddr::from_ptr(gdt.entries().as_ptr()) }
     }
 
     /// Address of the task state segment.

@@ -15,6 +15,7 @@ use platform::{CacheMode, Kernel, MAX_CPUS, PhysAddr};
 
 use crate::interrupts::lines::Signal;
 use crate::interrupts::local_apic::NmiLines;
+use crate::machine::Machine;
 use crate::paging::window::PhysicalWindow;
 use register::Register;
 
@@ -27,17 +28,17 @@ pub fn set_root_pointer(address: Option<PhysAddr>) {
 }
 
 /// Maps tables for the `acpi` crate; mappings stay.
-struct Mapper<K>(PhantomData<K>);
+struct Mapper<K, M>(PhantomData<(K, M)>);
 
-impl<K> Clone for Mapper<K> {
+impl<K, M> Clone for Mapper<K, M> {
     fn clone(&self) -> Self {
         Self(PhantomData)
     }
 }
 
-impl<K: Kernel> AcpiHandler for Mapper<K> {
+impl<K: Kernel, M: Machine> AcpiHandler for Mapper<K, M> {
     unsafe fn map_physical_region<T>(&self, address: usize, size: usize) -> PhysicalMapping<Self, T> {
-        let mapped = PhysicalWindow::<K>::map(PhysAddr(address as u64), size as u64, CacheMode::WriteBack)
+        let mapped = PhysicalWindow::<K, M>::map(PhysAddr(address as u64), size as u64, CacheMode::WriteBack)
             .ok()
             .and_then(|address| NonNull::new(address.as_mut_ptr()))
             .expect("too little memory to read the firmware's tables");
@@ -113,9 +114,9 @@ impl Description {
 }
 
 /// Reads the tables.
-pub fn describe<K: Kernel>() -> Description {
+pub fn describe<K: Kernel, M: Machine>() -> Description {
     let mut description = Description::conventional();
-    let mapper = Mapper::<K>(PhantomData);
+    let mapper = Mapper::<K, M>(PhantomData);
     // SAFETY: the loader gave the address, or the BIOS area is searched, which every PC has.
     let tables = unsafe {
         match ROOT_POINTER.load(Relaxed) {
@@ -140,7 +141,7 @@ pub fn describe<K: Kernel>() -> Description {
         {
             description.pm_timer = Some((port, { fadt.flags }.pm_timer_is_32_bit()));
         }
-        power::remember::<K>(&tables, &fadt);
+        power::remember::<K, M>(&tables, &fadt);
     }
     if let Ok(hpet) = HpetInfo::new(&tables) {
         description.hpet = Some(PhysAddr(hpet.base_address as u64));
@@ -148,7 +149,10 @@ pub fn describe<K: Kernel>() -> Description {
     description
 }
 
-fn read_madt<K: Kernel>(description: &mut Description, madt: &PhysicalMapping<Mapper<K>, Madt>) {
+fn read_madt<K: Kernel, M: Machine>(
+    description: &mut Description,
+    madt: &PhysicalMapping<Mapper<K, M>, Madt>,
+) {
     const ENABLED: u32 = 1;
     let madt = madt.get();
     description.local_apic = Some(PhysAddr(u64::from(madt.local_apic_address)));

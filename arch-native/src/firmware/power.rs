@@ -8,6 +8,7 @@ use platform::{CacheMode, Kernel, PhysAddr};
 use super::s5::{self, SleepType};
 use super::{Mapper, Register};
 use crate::irq::IrqLock;
+use crate::machine::Machine;
 use crate::paging::window::PhysicalWindow;
 
 /// Registers as the FADT names them.
@@ -33,10 +34,11 @@ const REDUCED_SLEEP_ENABLE: u16 = 1 << 5;
 const REDUCED_SLEEP_TYPE_SHIFT: u32 = 2;
 
 /// Reads what will be needed at the end, when tables can no longer be mapped.
-pub(super) fn remember<K: Kernel>(tables: &AcpiTables<Mapper<K>>, fadt: &Fadt) {
+pub(super) fn remember<K: Kernel, M: Machine>(tables: &AcpiTables<Mapper<K, M>>, fadt: &Fadt) {
     let scan = |address: usize, length: u32| {
-        let at = PhysicalWindow::<K>::map(PhysAddr(address as u64), u64::from(length), CacheMode::WriteBack)
-            .ok()?;
+        let at =
+            PhysicalWindow::<K, M>::map(PhysAddr(address as u64), u64::from(length), CacheMode::WriteBack)
+                .ok()?;
         // SAFETY: mapped for ever, and nothing writes to the tables.
         s5::find(unsafe { core::slice::from_raw_parts(at.as_ptr(), length as usize) })
     };
@@ -47,10 +49,10 @@ pub(super) fn remember<K: Kernel>(tables: &AcpiTables<Mapper<K>>, fadt: &Fadt) {
     let mut known = Known { sleep_type, control: [None; 2], sleep_control: None, reset: None };
     if reduced {
         known.sleep_control =
-            fadt.sleep_control_register().ok().flatten().and_then(|at| Register::new::<K>(&at));
+            fadt.sleep_control_register().ok().flatten().and_then(|at| Register::new::<K, M>(&at));
     } else {
-        known.control[0] = fadt.pm1a_control_block().ok().and_then(|at| Register::new::<K>(&at));
-        known.control[1] = fadt.pm1b_control_block().ok().flatten().and_then(|at| Register::new::<K>(&at));
+        known.control[0] = fadt.pm1a_control_block().ok().and_then(|at| Register::new::<K, M>(&at));
+        known.control[1] = fadt.pm1b_control_block().ok().flatten().and_then(|at| Register::new::<K, M>(&at));
     }
     if { fadt.flags }.supports_system_reset_via_fadt()
         && let Ok(mut at) = fadt.reset_register()
@@ -58,31 +60,31 @@ pub(super) fn remember<K: Kernel>(tables: &AcpiTables<Mapper<K>>, fadt: &Fadt) {
         // Always a byte (ACPI 6.4, 4.8.3.6), whatever the table says.
         at.bit_width = 8;
         at.access_size = AccessSize::ByteAccess;
-        known.reset = Register::new::<K>(&at).map(|register| (register, fadt.reset_value));
+        known.reset = Register::new::<K, M>(&at).map(|register| (register, fadt.reset_value));
     }
-    KNOWN.with(|slot| *slot = known);
+    KNOWN.with::<M, _>(|slot| *slot = known);
 }
 
 /// Switches the machine off; returns if that has not happened at once, or cannot be done.
-pub fn enter_s5() {
-    let known = KNOWN.with(|known| *known);
+pub fn enter_s5<M: Machine>() {
+    let known = KNOWN.with::<M, _>(|known| *known);
     let Some(sleep_type) = known.sleep_type else { return };
     if let Some(register) = known.sleep_control {
-        register.write(REDUCED_SLEEP_ENABLE | u16::from(sleep_type.a) << REDUCED_SLEEP_TYPE_SHIFT);
+        register.write::<M>(REDUCED_SLEEP_ENABLE | u16::from(sleep_type.a) << REDUCED_SLEEP_TYPE_SHIFT);
     }
     for (register, value) in known.control.into_iter().zip([sleep_type.a, sleep_type.b]) {
         if let Some(register) = register {
-            let kept = register.read() & !(SLEEP_TYPE_MASK | SLEEP_ENABLE);
+            let kept = register.read::<M>() & !(SLEEP_TYPE_MASK | SLEEP_ENABLE);
             let value = kept | u16::from(value) << SLEEP_TYPE_SHIFT & SLEEP_TYPE_MASK;
-            register.write(value);
-            register.write(value | SLEEP_ENABLE);
+            register.write::<M>(value);
+            register.write::<M>(value | SLEEP_ENABLE);
         }
     }
 }
 
 /// Resets the machine; returns if that has not happened at once, or cannot be done.
-pub fn reset() {
-    if let Some((register, value)) = KNOWN.with(|known| known.reset) {
-        register.write(u16::from(value));
+pub fn reset<M: Machine>() {
+    if let Some((register, value)) = KNOWN.with::<M, _>(|known| known.reset) {
+        register.write::<M>(u16::from(value));
     }
 }

@@ -5,8 +5,8 @@ use core::ptr::NonNull;
 use acpi::address::{AddressSpace, GenericAddress};
 use platform::{CacheMode, Kernel, PhysAddr};
 use volatile::VolatilePtr;
-use x86_64::instructions::port::Port;
 
+use crate::machine::Machine;
 use crate::paging::window::PhysicalWindow;
 
 /// Where a register is.
@@ -25,7 +25,7 @@ unsafe impl Send for Register {}
 
 impl Register {
     /// The register at `address`; none if it is of a kind that is not used for what this backend does.
-    pub fn new<K: Kernel>(address: &GenericAddress) -> Option<Self> {
+    pub fn new<K: Kernel, M: Machine>(address: &GenericAddress) -> Option<Self> {
         if address.address == 0 {
             return None;
         }
@@ -36,7 +36,7 @@ impl Register {
             }
             AddressSpace::SystemMemory => {
                 let start = PhysAddr(address.address);
-                let mapped = PhysicalWindow::<K>::map(start, 1, CacheMode::Uncacheable).ok()?;
+                let mapped = PhysicalWindow::<K, M>::map(start, 1, CacheMode::Uncacheable).ok()?;
                 NonNull::new(mapped.as_mut_ptr()).map(Self::Memory8)
             }
             _ => None,
@@ -44,24 +44,24 @@ impl Register {
     }
 
     /// Reads it.
-    pub fn read(self) -> u16 {
+    pub fn read<M: Machine>(self) -> u16 {
         // SAFETY: firmware says that the register is there; `new` mapped it.
         unsafe {
             match self {
-                Self::Port8(port) => Port::<u8>::new(port).read().into(),
-                Self::Port16(port) => Port::<u16>::new(port).read(),
+                Self::Port8(port) => M::in8(port).into(),
+                Self::Port16(port) => M::in16(port),
                 Self::Memory8(at) => VolatilePtr::new(at).read().into(),
             }
         }
     }
 
     /// Writes it.
-    pub fn write(self, value: u16) {
+    pub fn write<M: Machine>(self, value: u16) {
         // SAFETY: firmware says that the register is there; `new` mapped it.
         unsafe {
             match self {
-                Self::Port8(port) => Port::new(port).write(value as u8),
-                Self::Port16(port) => Port::new(port).write(value),
+                Self::Port8(port) => M::out8(port, value as u8),
+                Self::Port16(port) => M::out16(port, value),
                 Self::Memory8(at) => VolatilePtr::new(at).write(value as u8),
             }
         }

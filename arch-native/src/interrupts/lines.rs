@@ -11,6 +11,7 @@ use super::io_apic::IoApic;
 use super::local_apic::{self, MASKED};
 use super::vectors::{self, FIRST_LINE, LINES_END};
 use crate::irq::IrqLock;
+use crate::machine::Machine;
 
 /// Lines of I/O APICs that can be used.
 const MOST_LINES: usize = 240;
@@ -56,8 +57,8 @@ pub struct Signal {
 }
 
 /// Adds an I/O APIC and masks its lines.
-pub fn add_io_apic(io_apic: IoApic) {
-    LINES.with(|lines| {
+pub fn add_io_apic<M: Machine>(io_apic: IoApic) {
+    LINES.with::<M, _>(|lines| {
         for n in 0..io_apic.lines {
             io_apic.redirect(n, MASKED, 0);
             // What firmware does not describe: ISA's edges, and PCI's levels behind them.
@@ -74,8 +75,8 @@ pub fn add_io_apic(io_apic: IoApic) {
 }
 
 /// Says that ISA interrupt `irq` is line `line` and how it signals.
-pub fn override_isa(irq: u8, line: u32, signal: Signal) {
-    LINES.with(|lines| {
+pub fn override_isa<M: Machine>(irq: u8, line: u32, signal: Signal) {
+    LINES.with::<M, _>(|lines| {
         if let Some(number) = lines.isa.get_mut(usize::from(irq)) {
             *number = line;
         }
@@ -86,8 +87,8 @@ pub fn override_isa(irq: u8, line: u32, signal: Signal) {
 }
 
 /// The line of ISA interrupt `irq`, if an I/O APIC has it.
-pub fn isa(irq: u8) -> Option<IrqLine> {
-    LINES.with(|lines| {
+pub fn isa<M: Machine>(irq: u8) -> Option<IrqLine> {
+    LINES.with::<M, _>(|lines| {
         let number = *lines.isa.get(usize::from(irq))?;
         lines.find(number).map(|_| IrqLine(number))
     })
@@ -142,14 +143,14 @@ fn destination(cpu: CpuId) -> Result<u8, InterruptError> {
 }
 
 /// [`platform::Interrupts::route`].
-pub fn route(line: IrqLine, cpu: CpuId) -> Result<(), InterruptError> {
+pub fn route<M: Machine>(line: IrqLine, cpu: CpuId) -> Result<(), InterruptError> {
     if let Some(message) = message_vector(line) {
         // The device knows the address: it stays where it is.
         let at = MESSAGE_CPU[usize::from(message)].load(Ordering::Relaxed);
         return if u32::from(at) == cpu.0 { Ok(()) } else { Err(InterruptError::Unsupported) };
     }
     let destination = destination(cpu)?;
-    LINES.with(|lines| {
+    LINES.with::<M, _>(|lines| {
         let (io_apic, number) = lines.find(line.0).ok_or(InterruptError::NoSuchLine)?;
         let at = line.0 as usize;
         if lines.lines[at].vector == 0 {
@@ -191,33 +192,33 @@ pub fn is_held_back(line: IrqLine, vector: u8) -> bool {
 }
 
 /// [`platform::Interrupts::mask`].
-pub fn mask(line: IrqLine) {
+pub fn mask<M: Machine>(line: IrqLine) {
     match message_vector(line) {
         Some(vector) => {
             MESSAGES[usize::from(vector)].fetch_or(MESSAGE_MASKED, Ordering::AcqRel);
         }
-        None => LINES.with(|lines| lines.set_mask(line, true)),
+        None => LINES.with::<M, _>(|lines| lines.set_mask(line, true)),
     }
 }
 
 /// [`platform::Interrupts::unmask`].
-pub fn unmask(line: IrqLine) {
+pub fn unmask<M: Machine>(line: IrqLine) {
     match message_vector(line) {
         Some(vector) => {
             if MESSAGES[usize::from(vector)].swap(0, Ordering::AcqRel) & MESSAGE_PENDING != 0 {
                 let cpu = MESSAGE_CPU[usize::from(vector)].load(Ordering::Relaxed);
-                local_apic::send(CpuSet::one(CpuId(u32::from(cpu))), vector);
+                local_apic::send::<M>(CpuSet::one(CpuId(u32::from(cpu))), vector);
             }
         }
-        None => LINES.with(|lines| lines.set_mask(line, false)),
+        None => LINES.with::<M, _>(|lines| lines.set_mask(line, false)),
     }
 }
 
 /// [`platform::Interrupts::allocate_message`].
-pub fn allocate_message(cpu: CpuId) -> Result<(IrqLine, MessageAddress), InterruptError> {
+pub fn allocate_message<M: Machine>(cpu: CpuId) -> Result<(IrqLine, MessageAddress), InterruptError> {
     let destination = destination(cpu)?;
     let line = |vector: u8| IrqLine(FIRST_MESSAGE + u32::from(vector));
-    let vector = LINES.with(|lines| {
+    let vector = LINES.with::<M, _>(|lines| {
         let vector = lines.allocate_vector(line)?;
         MESSAGES[usize::from(vector)].store(MESSAGE_MASKED, Ordering::Release);
         MESSAGE_CPU[usize::from(vector)].store(cpu.0 as u8, Ordering::Release);
@@ -228,8 +229,8 @@ pub fn allocate_message(cpu: CpuId) -> Result<(IrqLine, MessageAddress), Interru
 }
 
 /// [`platform::Interrupts::free_message`].
-pub fn free_message(line: IrqLine) {
+pub fn free_message<M: Machine>(line: IrqLine) {
     if let Some(vector) = message_vector(line) {
-        LINES.with(|lines| lines.free_vector(vector));
+        LINES.with::<M, _>(|lines| lines.free_vector(vector));
     }
 }

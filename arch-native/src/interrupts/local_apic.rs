@@ -1,15 +1,13 @@
 //! The local APIC, by memory (xAPIC) or by registers (x2APIC).
 
-use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use platform::{CacheMode, CpuId, CpuSet, Kernel, MAX_CPUS, PhysAddr, Unusable};
-use volatile::VolatilePtr;
-use x86_64::registers::model_specific::{ApicBase, ApicBaseFlags, Msr};
 
 use crate::cpu::features::{Features, has};
 use crate::cpu::local::{self, Word};
 use crate::irq::IrqGuard;
+use crate::machine::Machine;
 use crate::paging::window::PhysicalWindow;
 
 /// Registers, by their number in x2APIC mode; in memory each lies at sixteen times that.
@@ -59,82 +57,69 @@ const MOST_POLLS: u32 = 1_000_000;
 static MEMORY: AtomicU64 = AtomicU64::new(0);
 /// Commands must not be written before the last one is gone: real xAPICs only.
 static WAIT_FOR_COMMAND: AtomicBool = AtomicBool::new(false);
-static IDS: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(0) }; MAX_CPUS];
+static IDS: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(NOBODY) }; MAX_CPUS];
+/// No CPU's identity: all CPUs' (Intel SDM vol. 3A, 10.12.9).
+const NOBODY: u32 = u32::MAX;
 
-fn pointer(memory: u64, register: Register) -> VolatilePtr<'static, u32> {
-    let address = (memory + 16 * register as u64) as *mut u32;
-    // SAFETY: the registers are mapped for ever (MEMORY is set once they are), aligned, and never null.
-    unsafe { VolatilePtr::new(NonNull::new_unchecked(address)) }
+/// The registers' address, and whether and in which mode the APIC is on.
+pub(crate) const IA32_APIC_BASE: u32 = 0x1b;
+const BASE_ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+impl Register {
+    /// Where it is in memory.
+    #[inline(always)]
+    pub const fn offset(self) -> u64 {
+        16 * self as u64
+    }
+
+    /// Its number among the model-specific registers.
+    #[inline(always)]
+    pub const fn msr(self) -> u32 {
+        0x800 + self as u32
+    }
 }
 
 /// Reads a register.
 #[inline(always)]
-pub fn read(register: Register) -> u32 {
-    match MEMORY.load(Relaxed) {
-        // SAFETY: the register exists in x2APIC mode, which is on if there is no memory.
-        0 => unsafe { Msr::new(0x800 + register as u32).read() as u32 },
-        memory => pointer(memory, register).read(),
-    }
+pub fn read<M: Machine>(register: Register) -> u32 {
+    M::read_apic(MEMORY.load(Relaxed), register)
 }
 
 /// Writes a register.
 #[inline(always)]
-pub fn write(register: Register, value: u32) {
-    match MEMORY.load(Relaxed) {
-        // SAFETY: the register exists in x2APIC mode, which is on if there is no memory.
-        0 => unsafe { Msr::new(0x800 + register as u32).write(u64::from(value)) },
-        memory => pointer(memory, register).write(value),
-    }
+pub fn write<M: Machine>(register: Register, value: u32) {
+    M::write_apic(MEMORY.load(Relaxed), register, value);
 }
 
 /// End of interrupt.
 #[inline(always)]
-pub fn end() {
-    write(Register::End, 0);
+pub fn end<M: Machine>() {
+    write::<M>(Register::End, 0);
 }
 
 /// Finds the boot CPU's APIC and enables it; its registers are at `address` if firmware says so.
-pub fn discover<K: Kernel>(address: Option<PhysAddr>) -> Result<(), Unusable> {
-    if has(Features::X2APIC) {
-        enable_mode();
-    } else {
-        let base = address.unwrap_or(PhysAddr(ApicBase::read().0.start_address().as_u64()));
-        let memory = PhysicalWindow::<K>::map(base, 4096, CacheMode::Uncacheable)
+pub fn discover<K: Kernel, M: Machine>(address: Option<PhysAddr>) -> Result<(), Unusable> {
+    if !has(Features::X2APIC) {
+        // SAFETY: every CPU with an APIC has the register.
+        let base = address.unwrap_or_else(|| PhysAddr(unsafe { M::read_msr(IA32_APIC_BASE) } & BASE_ADDRESS));
+        let memory = PhysicalWindow::<K, M>::map(base, 4096, CacheMode::Uncacheable)
             .map_err(|_| Unusable("too little memory to reach the local APIC"))?;
         MEMORY.store(memory.0, Relaxed);
         WAIT_FOR_COMMAND.store(!has(Features::HYPERVISOR), Relaxed);
-        enable_mode();
     }
     Ok(())
 }
 
-fn enable_mode() {
-    let (frame, flags) = ApicBase::read();
-    let mut wanted = flags | ApicBaseFlags::LAPIC_ENABLE;
-    if wanted != flags {
-        // SAFETY: enables the APIC in the mode it comes up in; x2APIC mode can only follow that.
-        unsafe { ApicBase::write(frame, wanted) };
-    }
-    let flags = wanted;
-    wanted.set(
-        ApicBaseFlags::X2APIC_ENABLE,
-        has(Features::X2APIC) || flags.contains(ApicBaseFlags::X2APIC_ENABLE),
-    );
-    if wanted != flags {
-        // SAFETY: from xAPIC mode to x2APIC mode, as the manual allows.
-        unsafe { ApicBase::write(frame, wanted) };
-    }
-}
-
 /// Sets this CPU's APIC up: everything masked but what `nmi` lines name.
-pub fn enable(nmi: NmiLines) {
-    enable_mode();
-    write(Register::TaskPriority, 0);
-    write(Register::TimerVector, MASKED);
-    write(Register::Line0, if nmi.line0 { DELIVERY_NMI } else { MASKED });
-    write(Register::Line1, if nmi.line1 { DELIVERY_NMI } else { MASKED });
-    write(Register::ErrorVector, MASKED);
-    write(Register::Spurious, ENABLE | u32::from(super::vectors::SPURIOUS));
+pub fn enable<M: Machine>(nmi: NmiLines) -> Result<(), Unusable> {
+    M::enable_apic(MEMORY.load(Relaxed))?;
+    write::<M>(Register::TaskPriority, 0);
+    write::<M>(Register::TimerVector, MASKED);
+    write::<M>(Register::Line0, if nmi.line0 { DELIVERY_NMI } else { MASKED });
+    write::<M>(Register::Line1, if nmi.line1 { DELIVERY_NMI } else { MASKED });
+    write::<M>(Register::ErrorVector, MASKED);
+    write::<M>(Register::Spurious, ENABLE | u32::from(super::vectors::SPURIOUS));
+    Ok(())
 }
 
 /// Which local interrupt lines carry NMI.
@@ -147,8 +132,8 @@ pub struct NmiLines {
 }
 
 /// This CPU's own identity.
-pub fn own_id() -> u32 {
-    let id = read(Register::Id);
+pub fn own_id<M: Machine>() -> u32 {
+    let id = read::<M>(Register::Id);
     if MEMORY.load(Relaxed) == 0 { id } else { id >> 24 }
 }
 
@@ -157,7 +142,12 @@ pub fn set_id(cpu: CpuId, id: u32) {
     IDS[cpu.index()].store(id, Relaxed);
 }
 
-/// A CPU's identity.
+/// The identity of a CPU, if there is such a CPU.
+pub fn find(cpu: CpuId) -> Option<u32> {
+    IDS.get(cpu.index()).map(|id| id.load(Relaxed)).filter(|&id| id != NOBODY)
+}
+
+/// The identity of a CPU that exists.
 #[inline(always)]
 pub fn id(cpu: CpuId) -> u32 {
     IDS[cpu.index()].load(Relaxed)
@@ -165,50 +155,50 @@ pub fn id(cpu: CpuId) -> u32 {
 
 /// Interrupts `cpus` at `vector`. What this CPU wrote before is seen there.
 #[inline]
-pub fn send(cpus: CpuSet, vector: u8) {
+pub fn send<M: Machine>(cpus: CpuSet, vector: u8) {
     for cpu in cpus.iter() {
-        command(id(cpu), u32::from(vector) | ASSERT);
+        command::<M>(id(cpu), u32::from(vector) | ASSERT);
     }
 }
 
 /// Resets the CPU with identity `id`; it waits for [`send_startup`].
-pub fn send_init(id: u32) {
-    command(id, DELIVERY_INIT | ASSERT);
+pub fn send_init<M: Machine>(id: u32) {
+    command::<M>(id, DELIVERY_INIT | ASSERT);
 }
 
 /// Makes a CPU that waits for it run the real-mode code in `page`.
-pub fn send_startup(id: u32, page: u8) {
-    command(id, DELIVERY_STARTUP | ASSERT | u32::from(page));
+pub fn send_startup<M: Machine>(id: u32, page: u8) {
+    command::<M>(id, DELIVERY_STARTUP | ASSERT | u32::from(page));
 }
 
 #[inline(always)]
-fn command(id: u32, low: u32) {
+fn command<M: Machine>(id: u32, low: u32) {
     let memory = MEMORY.load(Relaxed);
     if memory == 0 {
         // SAFETY: orders this CPU's writes before the command, which does not do so by itself; the register exists.
         unsafe {
             core::arch::asm!("mfence", "lfence", options(nostack, preserves_flags));
-            Msr::new(0x800 + Register::Command as u32).write(u64::from(id) << 32 | u64::from(low));
+            M::write_msr(Register::Command.msr(), u64::from(id) << 32 | u64::from(low));
         }
         return;
     }
-    let guard = IrqGuard::new();
+    let guard = IrqGuard::<M>::disable();
     if WAIT_FOR_COMMAND.load(Relaxed) {
-        wait_for_command();
+        wait_for_command::<M>();
     }
     // The destination register keeps its value, and writing it costs as much as the command.
     if local::read(Word::Destination) != u64::from(id) {
-        write(Register::CommandDestination, id << 24);
+        write::<M>(Register::CommandDestination, id << 24);
         local::write(Word::Destination, u64::from(id));
     }
-    write(Register::Command, low);
+    write::<M>(Register::Command, low);
     drop(guard);
 }
 
 #[cold]
-fn wait_for_command() {
+fn wait_for_command<M: Machine>() {
     for _ in 0..MOST_POLLS {
-        if read(Register::Command) & PENDING == 0 {
+        if read::<M>(Register::Command) & PENDING == 0 {
             return;
         }
         core::hint::spin_loop();

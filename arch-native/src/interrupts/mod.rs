@@ -2,42 +2,44 @@
 
 pub(crate) mod io_apic;
 pub(crate) mod lines;
-pub(crate) mod local_apic;
+pub mod local_apic;
 pub(crate) mod pic;
-pub(crate) mod vectors;
+pub mod vectors;
 
 use core::marker::PhantomData;
 
 use platform::{CpuId, InterruptError, IrqLine, Kernel, MessageAddress};
 
-/// [`platform::Interrupts`] of a bare PC.
+use crate::machine::Machine;
+
+/// [`platform::Interrupts`] of a PC.
 #[derive(Debug)]
-pub struct NativeInterrupts<K>(PhantomData<K>);
+pub struct PcInterrupts<K, M>(PhantomData<(K, M)>);
 
 #[platform::backend]
-impl<K: Kernel> platform::Interrupts for NativeInterrupts<K> {
+impl<K: Kernel, M: Machine> platform::Interrupts for PcInterrupts<K, M> {
     fn route(line: IrqLine, cpu: CpuId) -> Result<(), InterruptError> {
-        lines::route(line, cpu)
+        lines::route::<M>(line, cpu)
     }
 
     fn mask(line: IrqLine) {
-        lines::mask(line);
+        lines::mask::<M>(line);
     }
 
     fn unmask(line: IrqLine) {
-        lines::unmask(line);
+        lines::unmask::<M>(line);
     }
 
     #[inline(always)]
     fn end(_line: IrqLine) {
-        local_apic::end();
+        local_apic::end::<M>();
     }
 
     fn allocate_message(cpu: CpuId) -> Result<(IrqLine, MessageAddress), InterruptError> {
-        lines::allocate_message(cpu)
+        lines::allocate_message::<M>(cpu)
     }
 
     fn free_message(line: IrqLine) {
-        lines::free_message(line);
+        lines::free_message::<M>(line);
     }
 }

@@ -1,17 +1,16 @@
 //! The 8259 interrupt controllers of the first PCs: moved out of the exceptions' way and masked.
 
-use x86_64::instructions::port::Port;
-
 use super::vectors::LINES_END;
+use crate::machine::Machine;
 
 const COMMAND: [u16; 2] = [0x20, 0xa0];
 const DATA: [u16; 2] = [0x21, 0xa1];
 
 /// Masks both. Where there are none the writes go nowhere.
-pub fn silence() {
+pub fn silence<M: Machine>() {
     let write = |port: u16, value: u8| {
         // SAFETY: the controllers' ports on every PC; nothing relies on them.
-        unsafe { Port::new(port).write(value) };
+        unsafe { M::out8(port, value) };
     };
     for (n, wiring) in [(0, 1 << 2), (1, 2)] {
         write(COMMAND[n], 0x11); // initialize, four words

@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use platform::{Interrupt, IrqLine, Kernel, Message, TrapFrame};
 
 use super::{lines, local_apic};
+use crate::machine::Machine;
 use crate::paging::flush;
 use crate::time::timer;
 
@@ -47,42 +48,42 @@ pub const fn of_message(message: Message) -> u8 {
 
 /// Tells the kernel what arrived.
 #[inline(always)]
-pub fn dispatch<K: Kernel>(vector: u8, frame: &mut TrapFrame) {
+pub fn dispatch<K: Kernel, M: Machine>(vector: u8, frame: &mut TrapFrame) {
     frame.orig_rax = u64::MAX;
     let interrupt = match vector {
         TIMER => {
-            local_apic::end();
-            if !timer::expired() {
+            local_apic::end::<M>();
+            if !timer::expired::<M>() {
                 return;
             }
             Interrupt::Timer
         }
         RESCHEDULE => {
-            local_apic::end();
+            local_apic::end::<M>();
             Interrupt::Message(Message::Reschedule)
         }
         CALL => {
-            local_apic::end();
+            local_apic::end::<M>();
             Interrupt::Message(Message::Call)
         }
         STOP => {
-            local_apic::end();
+            local_apic::end::<M>();
             Interrupt::Message(Message::Stop)
         }
         FLUSH => {
-            local_apic::end();
-            flush::serve();
+            local_apic::end::<M>();
+            flush::serve::<M>();
             return;
         }
         _ => match LINES[usize::from(vector)].load(Relaxed) {
             NO_LINE => {
                 if vector != SPURIOUS {
-                    local_apic::end();
+                    local_apic::end::<M>();
                 }
                 Interrupt::Spurious
             }
             line if lines::is_held_back(IrqLine(line), vector) => {
-                local_apic::end();
+                local_apic::end::<M>();
                 return;
             }
             line => Interrupt::Line(IrqLine(line)),

@@ -5,6 +5,17 @@ use platform::{CacheMode, Mapping, PhysAddr, PhysFrame, Protection};
 /// Entries in a table.
 pub const ENTRIES: usize = 512;
 
+/// How far a table is above the pages: 1 for a page table, whose entries are leaves, 4 for a space's root.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Level(pub u32);
+
+impl Level {
+    /// A page table.
+    pub const LEAF: Self = Self(1);
+    /// The root of a space.
+    pub const ROOT: Self = Self(4);
+}
+
 /// An entry's value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(transparent)]
@@ -31,18 +42,28 @@ impl Entry {
     /// Nothing is mapped.
     pub const EMPTY: Self = Self(0);
 
-    pub(crate) const PRESENT: u64 = 1 << 0;
-    pub(crate) const WRITE: u64 = 1 << 1;
-    pub(crate) const USER: u64 = 1 << 2;
-    pub(crate) const WRITE_THROUGH: u64 = 1 << 3;
-    pub(crate) const CACHE_DISABLE: u64 = 1 << 4;
-    pub(crate) const ACCESSED: u64 = 1 << 5;
-    pub(crate) const DIRTY: u64 = 1 << 6;
-    pub(crate) const LARGE: u64 = 1 << 7;
-    pub(crate) const GLOBAL: u64 = 1 << 8;
+    /// The processor follows it.
+    pub const PRESENT: u64 = 1 << 0;
+    /// May be written through.
+    pub const WRITE: u64 = 1 << 1;
+    /// For user mode.
+    pub const USER: u64 = 1 << 2;
+    /// Writes reach memory at once.
+    pub const WRITE_THROUGH: u64 = 1 << 3;
+    /// Not cached.
+    pub const CACHE_DISABLE: u64 = 1 << 4;
+    /// Has been used.
+    pub const ACCESSED: u64 = 1 << 5;
+    /// Has been written through.
+    pub const DIRTY: u64 = 1 << 6;
+    /// Leads to a page though its level is above the lowest.
+    pub const LARGE: u64 = 1 << 7;
+    /// Outlives a change of space.
+    pub const GLOBAL: u64 = 1 << 8;
     /// Ignored by the processor: keeps an entry that allows nothing apart from an empty one.
     const MAPPED: u64 = 1 << 9;
-    pub(crate) const NO_EXECUTE: u64 = 1 << 63;
+    /// May not be executed.
+    pub const NO_EXECUTE: u64 = 1 << 63;
     const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
     const RIGHTS: u64 = Self::PRESENT | Self::WRITE | Self::DIRTY | Self::NO_EXECUTE;
 

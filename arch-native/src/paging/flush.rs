@@ -7,13 +7,13 @@
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use platform::{CpuSet, PAGE_SIZE, PageRange, PhysFrame, VirtAddr};
-use x86_64::registers::control::{Cr4, Cr4Flags};
 
 use super::space;
 use crate::cpu::local::current_cpu;
 use crate::interrupts::local_apic;
 use crate::interrupts::vectors::FLUSH;
 use crate::irq::IrqGuard;
+use crate::machine::{Machine, Scope};
 
 /// Flushing more pages one by one costs more than losing all translations.
 const MOST_SINGLE_PAGES: u64 = 32;
@@ -39,89 +39,81 @@ static REQUEST: Request = Request {
 
 /// Flushes user pages of `root` on this CPU, if the space is active here.
 #[inline]
-fn flush_user_here(root: PhysFrame, pages: PageRange) {
-    if space::active() != root {
+fn flush_user_here<M: Machine>(root: PhysFrame, pages: PageRange) {
+    if !space::is_active(root) {
         return;
     }
     if pages.pages() <= MOST_SINGLE_PAGES {
-        single(pages);
+        single::<M>(pages);
     } else {
-        space::reload();
+        M::flush_translations(Scope::Space);
     }
 }
 
 /// Flushes kernel pages on this CPU.
-fn flush_kernel_here(pages: PageRange) {
+fn flush_kernel_here<M: Machine>(pages: PageRange) {
     if pages.pages() <= MOST_SINGLE_PAGES {
-        single(pages);
-        return;
+        single::<M>(pages);
+    } else {
+        M::flush_translations(Scope::Everything);
     }
-    let flags = Cr4::read();
-    // SAFETY: without the flag all translations are dropped, and nothing else changes.
-    unsafe {
-        Cr4::write(flags - Cr4Flags::PAGE_GLOBAL);
-        Cr4::write(flags);
-    }
-    // Without global pages the flag is no flag.
-    space::reload();
 }
 
 #[inline]
-fn single(pages: PageRange) {
-    let mut page = pages.start.0;
-    while page < pages.end.0 {
-        // SAFETY: dropping a translation is always allowed.
-        unsafe { core::arch::asm!("invlpg [{}]", in(reg) page, options(nostack, preserves_flags)) };
-        page += PAGE_SIZE;
+fn single<M: Machine>(pages: PageRange) {
+    let mut page = pages.start;
+    while page < pages.end {
+        M::invalidate_page(page);
+        page = page + PAGE_SIZE;
     }
 }
 
 /// [`platform::Paging::flush`].
 #[inline]
-pub fn user(root: PhysFrame, pages: PageRange, cpus: CpuSet) {
-    let guard = IrqGuard::new();
+pub fn user<M: Machine>(root: PhysFrame, pages: PageRange, cpus: CpuSet) {
+    let guard = IrqGuard::<M>::disable();
     let here = current_cpu();
     if cpus.contains(here) {
-        flush_user_here(root, pages);
+        flush_user_here::<M>(root, pages);
     }
     let others = cpus.without(here);
     let needed = !others.is_empty() && !space::users(root, others).is_empty();
     drop(guard);
     if needed {
-        on_others(root.0, pages, cpus);
+        on_others::<M>(root.0, pages, cpus);
     }
 }
 
 /// [`platform::Paging::flush_kernel`].
-pub fn kernel(pages: PageRange, cpus: CpuSet) {
-    let guard = IrqGuard::new();
+pub fn kernel<M: Machine>(pages: PageRange, cpus: CpuSet) {
+    let guard = IrqGuard::<M>::disable();
     let here = current_cpu();
     if cpus.contains(here) {
-        flush_kernel_here(pages);
+        flush_kernel_here::<M>(pages);
     }
     let others = cpus.without(here);
     drop(guard);
     if !others.is_empty() {
-        on_others(KERNEL, pages, cpus);
+        on_others::<M>(KERNEL, pages, cpus);
     }
 }
 
 /// Flushes on all of `cpus`. The caller may have moved to another of them since it flushed on its own; that CPU flushes
 /// here, and the one it was on has done it.
 #[cold]
-fn on_others(root: u64, pages: PageRange, cpus: CpuSet) {
+fn on_others<M: Machine>(root: u64, pages: PageRange, cpus: CpuSet) {
     let guard = loop {
-        let guard = IrqGuard::new();
+        let guard = IrqGuard::<M>::disable();
         if REQUEST.busy.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok() {
             break guard;
         }
-        serve();
+        serve::<M>();
         drop(guard);
         core::hint::spin_loop();
     };
     let here = current_cpu();
     if cpus.contains(here) {
-        flush_here(root, pages);
+        flush_here::<M>(root, pages);
     }
     let mut others = cpus.without(here);
     if root != KERNEL {
@@ -131,7 +123,7 @@ fn on_others(root: u64, pages: PageRange, cpus: CpuSet) {
     REQUEST.start.store(pages.start.0, Ordering::Relaxed);
     REQUEST.end.store(pages.end.0, Ordering::Relaxed);
     REQUEST.waiting_for.store(others.bits(), Ordering::Release);
-    local_apic::send(others, FLUSH);
+    local_apic::send::<M>(others, FLUSH);
     while REQUEST.waiting_for.load(Ordering::Acquire) != 0 {
         core::hint::spin_loop();
     }
@@ -139,22 +131,22 @@ fn on_others(root: u64, pages: PageRange, cpus: CpuSet) {
     drop(guard);
 }
 
-fn flush_here(root: u64, pages: PageRange) {
+fn flush_here<M: Machine>(root: u64, pages: PageRange) {
     if root == KERNEL {
-        flush_kernel_here(pages);
+        flush_kernel_here::<M>(pages);
     } else {
-        flush_user_here(PhysFrame(root), pages);
+        flush_user_here::<M>(PhysFrame(root), pages);
     }
 }
 
 /// Does what another CPU asks for, if it does. Context: interrupts disabled.
-pub fn serve() {
+pub fn serve<M: Machine>() {
     let own = CpuSet::one(current_cpu()).bits();
     if REQUEST.waiting_for.load(Ordering::Acquire) & own == 0 {
         return;
     }
     let start = VirtAddr(REQUEST.start.load(Ordering::Relaxed));
     let end = VirtAddr(REQUEST.end.load(Ordering::Relaxed));
-    flush_here(REQUEST.root.load(Ordering::Relaxed), PageRange { start, end });
+    flush_here::<M>(REQUEST.root.load(Ordering::Relaxed), PageRange { start, end });
     REQUEST.waiting_for.fetch_and(!own, Ordering::Release);
 }

@@ -4,6 +4,8 @@ pub mod entry;
 #[cfg(feature = "pc")]
 pub(crate) mod flush;
 #[cfg(feature = "pc")]
+mod hooks;
+#[cfg(feature = "pc")]
 pub(crate) mod space;
 pub mod walker;
 #[cfg(feature = "pc")]
@@ -13,17 +15,15 @@ use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use platform::{CacheMode, Kernel, OutOfFrames, PhysAddr, PhysFrame, Root, VirtAddr};
-#[cfg(feature = "pc")]
-use platform::{CpuSet, ForkMode, FrameBatch, Mapping, PageRange, Protection};
 
 use crate::layout::{DIRECT_MAP, IMAGE_BASE, KERNEL_WINDOW, PLATFORM_WINDOW, direct};
 use entry::LeafKind;
 use walker::{Table, TableMemory, Walker};
 
-/// [`platform::Paging`] of a bare PC.
 #[cfg(feature = "pc")]
-#[derive(Debug)]
-pub struct NativePaging<K>(PhantomData<K>);
+pub use hooks::PcPaging;
+#[cfg(feature = "pc")]
+pub(crate) use hooks::pc_kernel;
 
 /// The kernel's own space.
 static KERNEL_ROOT: AtomicU64 = AtomicU64::new(0);
@@ -119,95 +119,4 @@ pub fn new_top_level<K: Kernel>() -> Result<PhysFrame, OutOfFrames> {
         table[index].store(kernel[index].load(Ordering::Relaxed), Ordering::Relaxed);
     }
     Ok(frame)
-}
-
-#[cfg(feature = "pc")]
-#[platform::backend]
-impl<K: Kernel> platform::Paging for NativePaging<K> {
-    fn new_root() -> Result<Root, OutOfFrames> {
-        let frame = new_top_level::<K>()?;
-        // SAFETY: the new table is ours.
-        space::begin(unsafe { direct_table(frame) });
-        Ok(Root(frame.0))
-    }
-
-    unsafe fn drop_root(root: Root) {
-        user::<K>(root).free_tables(USER_ENTRIES);
-        K::free_table_frame(frame_of(root));
-    }
-
-    #[inline(always)]
-    fn activate(root: Root) {
-        // SAFETY: a root token leads to a top-level table with the kernel's entries; the contract disables interrupts.
-        unsafe { space::activate(frame_of(root)) };
-    }
-
-    #[inline(always)]
-    fn activate_kernel() {
-        // SAFETY: it is the kernel's own.
-        unsafe { space::activate_kernel(kernel_root()) };
-    }
-
-    fn map(
-        root: Root,
-        page: VirtAddr,
-        frames: &[PhysFrame],
-        protection: Protection,
-    ) -> Result<u64, OutOfFrames> {
-        user::<K>(root).map(page, frames, protection)
-    }
-
-    fn replace(root: Root, page: VirtAddr, frame: PhysFrame, protection: Protection) -> bool {
-        let replaced = user::<K>(root).replace(page, frame, protection);
-        space::taken_away(frame_of(root));
-        replaced
-    }
-
-    fn protect(root: Root, pages: PageRange, protection: Protection) {
-        user::<K>(root).protect(pages, protection);
-        space::taken_away(frame_of(root));
-    }
-
-    fn unmap(root: Root, pages: PageRange, taken: &mut FrameBatch) -> VirtAddr {
-        let reached = user::<K>(root).unmap(pages, taken);
-        space::taken_away(frame_of(root));
-        reached
-    }
-
-    fn query(root: Root, page: VirtAddr) -> Option<Mapping> {
-        user::<K>(root).query(page)
-    }
-
-    fn fork(
-        parent: Root,
-        child: Root,
-        pages: PageRange,
-        mode: ForkMode,
-        shared: &mut FrameBatch,
-    ) -> Result<VirtAddr, OutOfFrames> {
-        let reached = user::<K>(parent).fork(&user::<K>(child), pages, mode, shared);
-        space::taken_away(frame_of(parent));
-        reached
-    }
-
-    fn flush(root: Root, pages: PageRange, cpus: CpuSet) {
-        flush::user(frame_of(root), pages, cpus);
-    }
-
-    fn map_kernel(
-        page: VirtAddr,
-        frames: &[PhysFrame],
-        protection: Protection,
-        cache: CacheMode,
-    ) -> Result<(), OutOfFrames> {
-        kernel::<K>(cache).map(page, frames, protection).map(|_| ())
-    }
-
-    fn unmap_kernel(pages: PageRange, taken: &mut FrameBatch) -> VirtAddr {
-        kernel::<K>(CacheMode::WriteBack).unmap(pages, taken)
-    }
-
-    fn flush_kernel(pages: PageRange, cpus: CpuSet) {
-        flush::kernel(pages, cpus);
-    }
 }

@@ -8,12 +8,12 @@
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 
 use platform::{CpuSet, MAX_CPUS, PhysFrame};
-use x86_64::registers::control::Cr3;
 
 use super::direct_table;
 use super::walker::Table;
 use crate::cpu::features::{Features, has};
 use crate::cpu::local::current_cpu;
+use crate::machine::Machine;
 
 /// Spaces whose translations a CPU keeps.
 const NUMBERS: usize = 6;
@@ -101,7 +101,7 @@ pub fn users(root: PhysFrame, cpus: CpuSet) -> CpuSet {
 /// # Safety
 /// It is a top-level table with the kernel's entries; interrupts are disabled.
 #[inline(always)]
-pub unsafe fn activate(root: PhysFrame) {
+pub unsafe fn activate<M: Machine>(root: PhysFrame) {
     let cpu = current_cpu().index();
     ACTIVE[cpu].0.store(root.0, Ordering::Relaxed);
     let mut value = root.start().0;
@@ -116,7 +116,7 @@ pub unsafe fn activate(root: PhysFrame) {
         value |= number | if good { KEEP } else { 0 };
     }
     // SAFETY: as the caller promised.
-    unsafe { load(value) };
+    unsafe { M::set_cr3(value) };
 }
 
 /// Loads the kernel's own space, whose user half is empty.
@@ -124,31 +124,16 @@ pub unsafe fn activate(root: PhysFrame) {
 /// # Safety
 /// `root` is its top-level table.
 #[inline(always)]
-pub unsafe fn activate_kernel(root: PhysFrame) {
+pub unsafe fn activate_kernel<M: Machine>(root: PhysFrame) {
     ACTIVE[current_cpu().index()].0.store(0, Ordering::Relaxed);
     // SAFETY: the kernel's translations never change but in its windows, which have flushes of their own.
-    unsafe { load(root.start().0 | if has(Features::PCID) { KEEP } else { 0 }) };
+    unsafe { M::set_cr3(root.start().0 | if has(Features::PCID) { KEEP } else { 0 }) };
 }
 
-/// Drops all translations of the active space, but for global pages.
-pub fn reload() {
-    // The number of the space is part of what is read, and the bit that keeps translations reads as zero.
-    // SAFETY: what is loaded is what was there.
-    unsafe {
-        core::arch::asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack, preserves_flags));
-    }
-}
-
+/// Whether `root` is active on this CPU. Context: interrupts disabled.
 #[inline(always)]
-unsafe fn load(value: u64) {
-    // SAFETY: the caller loads a table that maps this code.
-    unsafe { core::arch::asm!("mov cr3, {}", in(reg) value, options(nostack, preserves_flags)) };
-}
-
-/// The active space's top-level table.
-#[inline(always)]
-pub fn active() -> PhysFrame {
-    platform::PhysAddr(Cr3::read_raw().0.start_address().as_u64()).frame()
+pub fn is_active(root: PhysFrame) -> bool {
+    ACTIVE[current_cpu().index()].0.load(Ordering::Relaxed) == root.0
 }
 
 #[cfg(test)]

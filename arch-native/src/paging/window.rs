@@ -5,9 +5,10 @@ use core::marker::PhantomData;
 
 use platform::{CacheMode, Kernel, OutOfFrames, PAGE_SIZE, PhysAddr, PhysFrame, Protection, VirtAddr};
 
-use super::kernel;
+use super::pc_kernel;
 use crate::irq::IrqLock;
 use crate::layout::PLATFORM_WINDOW;
+use crate::machine::Machine;
 
 /// Mappings that are remembered; a machine has a handful of firmware tables and devices.
 const REMEMBERED: usize = 64;
@@ -27,16 +28,16 @@ struct Window {
 
 static WINDOW: IrqLock<Window> = IrqLock::new(Window { mapped: [None; REMEMBERED], next: PLATFORM_WINDOW.0 });
 
-/// Maps physical memory for frames of `K`.
-pub(crate) struct PhysicalWindow<K>(PhantomData<K>);
+/// Maps physical memory, with tables in frames of `K`.
+pub(crate) struct PhysicalWindow<K, M>(PhantomData<(K, M)>);
 
-impl<K: Kernel> PhysicalWindow<K> {
+impl<K: Kernel, M: Machine> PhysicalWindow<K, M> {
     /// The virtual address of `start`, with `bytes` bytes from there on mapped, readable and writable.
     pub fn map(start: PhysAddr, bytes: u64, cache: CacheMode) -> Result<VirtAddr, OutOfFrames> {
         let first = start.frame();
         let end = start.0.checked_add(bytes.max(1)).ok_or(OutOfFrames)?;
         let pages = end.div_ceil(PAGE_SIZE) - first.0;
-        WINDOW.with(|window| {
+        WINDOW.with::<M, _>(|window| {
             let known = window.mapped.iter().flatten().find(|known| {
                 known.cache == cache
                     && known.first.0 <= first.0
@@ -52,7 +53,7 @@ impl<K: Kernel> PhysicalWindow<K> {
             // Also if this fails: what was mapped so far stays mapped.
             window.next = at + pages * PAGE_SIZE;
             for n in 0..pages {
-                kernel::<K>(cache).map(
+                pc_kernel::<K, M>(cache).map(
                     at + n * PAGE_SIZE,
                     &[first + n],
                     Protection::READ | Protection::WRITE,

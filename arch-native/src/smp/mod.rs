@@ -7,16 +7,19 @@ use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use platform::{CpuId, CpuSet, Kernel, Message, PhysAddr, SecondaryStart, StartError};
+use platform::{CpuId, CpuSet, Kernel, Message, PhysAddr, SecondaryStart, StartError, VirtAddr};
 
 use crate::cpu::segments::{self, CpuTables};
+use crate::cpu::{PcCpu, control, extended_state};
 use crate::interrupts::local_apic::{self, NmiLines};
 use crate::interrupts::vectors;
+use crate::machine::{Machine, SecondaryState};
 use crate::time::tsc;
+use crate::trap::idt;
 
-/// [`platform::Smp`] of a bare PC.
+/// [`platform::Smp`] of a PC.
 #[derive(Debug)]
-pub struct NativeSmp<K>(PhantomData<K>);
+pub struct PcSmp<K, M>(PhantomData<(K, M)>);
 
 /// Page below 1 MiB for the first instructions of a CPU; zero if there is none.
 static TRAMPOLINE: AtomicU64 = AtomicU64::new(0);
@@ -93,26 +96,42 @@ fn wait(nanoseconds: u64, mut done: impl FnMut() -> bool) -> bool {
 }
 
 #[platform::backend]
-impl<K: Kernel> platform::Smp for NativeSmp<K> {
+impl<K: Kernel, M: Machine> platform::Smp for PcSmp<K, M> {
     #[cold]
     fn start(cpu: CpuId, with: SecondaryStart) -> Result<(), StartError> {
         let page = TRAMPOLINE.load(Ordering::Relaxed);
         if page == 0 {
             return Err(StartError::Refused);
         }
-        let id = local_apic::id(cpu);
-        if cpu.0 == 0 || cpu.index() >= platform::MAX_CPUS || !prepare::<K>(cpu, &with, page) {
+        let Some(id) = local_apic::find(cpu).filter(|_| cpu.0 != 0) else {
             return Err(StartError::NoSuchCpu);
+        };
+        if !make_tables(cpu) {
+            return Err(StartError::Refused);
         }
+        let state = SecondaryState {
+            cr3: crate::paging::kernel_root().start().0,
+            cr4: control::cr4().bits(),
+            cr0: control::cr0().bits(),
+            efer: control::efer().bits(),
+            stack: with.stack,
+            entry: VirtAddr(secondary::<K, M> as *const () as u64),
+            local: VirtAddr(&raw const *with.local as u64),
+            gdt: CpuTables::gdt(segments::tables(cpu)),
+        };
+        // SAFETY: no other CPU is being started, and the page is kept for this.
+        let Some(vector) = (unsafe { M::set_start(id, PhysAddr(page), &state) }) else {
+            return Err(StartError::Refused);
+        };
         // SAFETY: no CPU is being started, so none reads it.
         unsafe { *HANDOVER.0.get() = Some((cpu, with)) };
         PROGRESS.store(Progress::Called as u32, Ordering::Release);
 
-        local_apic::send_init(id);
+        local_apic::send_init::<M>(id);
         wait(AFTER_INIT, || false);
-        local_apic::send_startup(id, (page >> 12) as u8);
+        local_apic::send_startup::<M>(id, vector);
         if !wait(BEFORE_SECOND_STARTUP, || !is_at(Progress::Called)) {
-            local_apic::send_startup(id, (page >> 12) as u8);
+            local_apic::send_startup::<M>(id, vector);
             wait(PATIENCE, || !is_at(Progress::Called));
         }
         if advance(Progress::Called, Progress::Abandoned) {
@@ -126,18 +145,12 @@ impl<K: Kernel> platform::Smp for NativeSmp<K> {
 
     #[inline]
     fn send(cpus: CpuSet, message: Message) {
-        local_apic::send(cpus, vectors::of_message(message));
+        local_apic::send::<M>(cpus, vectors::of_message(message));
     }
 }
 
-/// Fills in what the CPU will load; false if there is no memory for its tables.
-#[cfg(target_os = "none")]
-fn prepare<K: Kernel>(cpu: CpuId, with: &SecondaryStart, page: u64) -> bool {
-    use crate::boot::entry::{
-        StartRegisters, secondary_registers, secondary_trampoline, secondary_trampoline_end,
-    };
-    use crate::cpu::control;
-
+/// Makes the tables that the CPU will load; false if there is no memory for them.
+fn make_tables(cpu: CpuId) -> bool {
     // A CPU that came too late once may still use its tables: they are kept.
     if segments::tables(cpu).is_null() {
         // SAFETY: the layout is not empty.
@@ -149,52 +162,28 @@ fn prepare<K: Kernel>(cpu: CpuId, with: &SecondaryStart, page: u64) -> bool {
         unsafe { CpuTables::init(tables) };
         segments::register(cpu, tables);
     }
-    let root = crate::paging::kernel_root().start().0;
-    // SAFETY: no CPU is being started, so none reads the registers or runs in the page, which is kept for this.
-    unsafe {
-        (&raw mut secondary_registers).write(StartRegisters {
-            cr3: root,
-            cr4: control::cr4().bits(),
-            cr0: control::cr0().bits(),
-            efer: control::efer().bits(),
-            stack: with.stack.0,
-            entry: secondary::<K> as *const () as u64,
-        });
-        let code = &raw const secondary_trampoline;
-        let bytes = &raw const secondary_trampoline_end as usize - code as usize;
-        let target = crate::layout::direct(PhysAddr(page)).as_mut_ptr::<u8>();
-        target.copy_from_nonoverlapping(code, bytes);
-    }
     true
 }
 
-#[cfg(not(target_os = "none"))]
-fn prepare<K: Kernel>(_: CpuId, _: &SecondaryStart, _: u64) -> bool {
-    let _ = (Layout::new::<CpuTables>(), secondary::<K> as *const (), segments::register as *const ());
-    unreachable!("runs on the bare machine only")
-}
-
 /// The first Rust code of a CPU, on the stack it was given and the kernel's translations, interrupts disabled.
-extern "C" fn secondary<K: Kernel>() -> ! {
-    use crate::cpu::{NativeCpu, extended_state};
-    use crate::time::timer;
-    use crate::trap::idt;
-
+extern "C" fn secondary<K: Kernel, M: Machine>() -> ! {
     if !advance(Progress::Called, Progress::Arrived) {
         // Too late: nobody expects this CPU any more, and its stack may have another owner.
-        NativeCpu::<K>::halt();
+        M::halt();
     }
     // SAFETY: CPU 0 wrote it before it called this CPU, and waits.
-    let Some((cpu, with)) = (unsafe { (*HANDOVER.0.get()).take() }) else { NativeCpu::<K>::halt() };
+    let Some((cpu, with)) = (unsafe { (*HANDOVER.0.get()).take() }) else { M::halt() };
     // SAFETY: the tables were made for this CPU; the table of gates is complete since the boot.
     unsafe {
-        CpuTables::load(segments::tables(cpu));
-        idt::load::<K>();
+        CpuTables::load::<M>(segments::tables(cpu));
+        idt::load::<K, M>();
     }
-    extended_state::enable();
-    NativeCpu::<K>::set_local(with.local);
-    local_apic::enable(nmi_lines());
-    timer::enable();
+    extended_state::enable::<M>();
+    PcCpu::<K, M>::set_local(with.local);
+    if local_apic::enable::<M>(nmi_lines()).is_err() {
+        M::halt();
+    }
+    M::enable_timer();
     synchronize::as_second();
     PROGRESS.store(Progress::Ready as u32, Ordering::Release);
     K::secondary(cpu)

@@ -10,8 +10,10 @@ use platform::{Unusable, VirtAddr};
 use volatile::VolatilePtr;
 use x86_64::instructions::port::Port;
 
-use super::{timer, tsc};
+use super::{Sources, apic_timer, tsc};
+use crate::bare::Bare;
 use crate::cpu::features::{Features, cpuid, has};
+use crate::machine::Machine;
 
 /// Rates, a second.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -49,28 +51,30 @@ const MOST_TICKS: u64 = 300_000_000;
 /// Readings of which the least disturbed one counts.
 const READINGS: u32 = 8;
 
-/// What the machine may have to count against.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Sources {
-    /// The HPET's registers, mapped.
-    pub hpet: Option<VirtAddr>,
-    /// The power management timer's port, and whether it counts 32 bits, not 24.
-    pub pm_timer: Option<(u16, bool)>,
+/// Finds the rates and sets the clock and the timer to them. Context: interrupts disabled, the APIC timer free.
+pub fn run(sources: Sources) -> Result<(), Unusable> {
+    let rates = rates(sources)?;
+    tsc::set_rate(rates.tsc);
+    if apic_timer::has_tsc_deadline() {
+        apic_timer::use_tsc_deadline();
+    } else {
+        apic_timer::set_rate(rates.apic_timer);
+    }
+    Ok(())
 }
 
-/// Finds the rates. Context: interrupts disabled, the APIC timer free.
-pub fn run(sources: Sources) -> Result<Rates, Unusable> {
+fn rates(sources: Sources) -> Result<Rates, Unusable> {
     let known = known();
-    if known.tsc != 0 && (known.apic_timer != 0 || timer::has_tsc_deadline()) {
+    if known.tsc != 0 && (known.apic_timer != 0 || apic_timer::has_tsc_deadline()) {
         return Ok(known);
     }
-    timer::start_counting();
+    apic_timer::start_counting();
     let measured = if known.tsc != 0 {
         measure(Reference::Tsc(known.tsc))
     } else {
         references(sources).into_iter().flatten().find_map(measure)
     };
-    timer::stop_counting();
+    apic_timer::stop_counting();
     let mut rates = measured.ok_or(Unusable("the machine has no clock to measure the CPU's counter with"))?;
     if known.tsc != 0 {
         rates.tsc = known.tsc;
@@ -84,12 +88,12 @@ pub fn run(sources: Sources) -> Result<Rates, Unusable> {
 /// What CPUID says; zero for what it does not.
 fn known() -> Rates {
     let mut rates = Rates::default();
-    let id = cpuid();
+    let id = cpuid::<Bare>();
     if has(Features::HYPERVISOR) {
         // The generic timing leaf: both rates in kHz.
-        let leaf = core::arch::x86_64::__cpuid(0x4000_0000);
+        let leaf = Bare::cpuid(0x4000_0000, 0);
         if leaf.eax >= 0x4000_0010 && leaf.eax < 0x4001_0000 {
-            let timing = core::arch::x86_64::__cpuid(0x4000_0010);
+            let timing = Bare::cpuid(0x4000_0010, 0);
             rates.tsc = u64::from(timing.eax) * 1000;
             rates.apic_timer = u64::from(timing.ebx) * 1000;
         }
@@ -130,7 +134,7 @@ fn counts_nanoseconds() -> bool {
     if !has(Features::HYPERVISOR) {
         return false;
     }
-    let leaf = core::arch::x86_64::__cpuid(0x4000_0000);
+    let leaf = Bare::cpuid(0x4000_0000, 0);
     let name = [leaf.ebx, leaf.ecx, leaf.edx].map(u32::to_le_bytes);
     matches!(name.as_flattened(), b"TCGTCGTCGTCG" | b"KVMKVMKVM\0\0\0")
 }
@@ -178,7 +182,7 @@ impl Reference {
             }
             // SAFETY: firmware says that the timer is there.
             Self::PmTimer(port, _) => unsafe { Port::<u32>::new(port).read() }.into(),
-            Self::ApicTimer(_) => timer::counted().into(),
+            Self::ApicTimer(_) => apic_timer::counted().into(),
             // SAFETY: as in `start`; latches the count first.
             Self::Pit => unsafe {
                 Port::<u8>::new(0x43).write(0x80);
@@ -258,7 +262,7 @@ fn measure(reference: Reference) -> Option<Rates> {
         }
     }
     let read = || reference.read();
-    let count = || timer::counted().into();
+    let count = || apic_timer::counted().into();
     let (start, start_count) = (reading(read), reading(count));
     while reference.between(start.value, reference.read()) < reference.window() {
         if tsc::ticks().wrapping_sub(start.tsc) > MOST_TICKS {

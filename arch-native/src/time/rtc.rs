@@ -1,14 +1,9 @@
 //! The wall clock: the battery-backed clock of the PC (MC146818).
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
 use platform::Nanoseconds;
-use x86_64::instructions::port::Port;
 
-use super::tsc;
-
-const NOT_READ: u64 = u64::MAX;
-static AT_BOOT: AtomicU64 = AtomicU64::new(NOT_READ);
+use crate::bare::Bare;
+use crate::machine::Machine;
 
 const SECONDS: u8 = 0x00;
 const MINUTES: u8 = 0x02;
@@ -25,30 +20,21 @@ const BINARY: u8 = 0x04;
 const MOST_POLLS: u32 = 20_000;
 const MOST_READINGS: u32 = 4;
 
-/// [`platform::Clock::wall_clock_at_boot`].
-pub fn wall_clock_at_boot() -> Nanoseconds {
-    let known = AT_BOOT.load(Relaxed);
-    if known != NOT_READ {
-        return Nanoseconds(known);
-    }
-    let at_boot = match read() {
-        Some(seconds) => Nanoseconds::from_seconds(seconds).saturating_sub(tsc::now()),
-        None => Nanoseconds::ZERO,
-    };
-    AT_BOOT.store(at_boot.0, Relaxed);
-    at_boot
+/// Time since 1970, if the clock makes sense.
+pub fn read() -> Option<Nanoseconds> {
+    registers().map(Nanoseconds::from_seconds)
 }
 
 fn register(number: u8) -> u8 {
     // SAFETY: the clock's index and data ports on every PC; reading has no side effect in these registers.
     unsafe {
-        Port::new(0x70).write(number);
-        Port::new(0x71).read()
+        Bare::out8(0x70, number);
+        Bare::in8(0x71)
     }
 }
 
 /// Two readings in a row that agree, outside of an update.
-fn read() -> Option<u64> {
+fn registers() -> Option<u64> {
     let mut before = None;
     for _ in 0..MOST_READINGS {
         (0..MOST_POLLS).find(|_| register(STATUS_A) & UPDATING == 0)?;

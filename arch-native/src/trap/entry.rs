@@ -11,7 +11,8 @@ use platform::{CpuLocal, Kernel, TrapFrame};
 
 use super::handlers;
 use crate::cpu::local::{Word, offset};
-use crate::cpu::smap::smap_site;
+use crate::machine::Machine;
+use crate::sensitive::sensitive;
 
 /// The vector of the first interrupt stub.
 pub const FIRST_INTERRUPT: usize = 32;
@@ -59,101 +60,34 @@ macro_rules! pop_registers {
     };
 }
 
-#[cfg(target_os = "none")]
-mod shared {
-    //! The ways out, and code whose faults are expected.
-
-    use core::arch::global_asm;
-    use core::mem::offset_of;
-
-    use platform::TrapFrame;
-
-    unsafe extern "C" {
-        /// The one `iretq` that goes to user mode; faults if the frame is not one user mode can have.
-        static native_iretq_user: u8;
-        static native_xrstor: u8;
-        static native_xrstor_failed: u8;
-        static native_fxrstor: u8;
-    }
-
-    global_asm!(
-        ".pushsection .text.native_return, \"ax\", @progbits",
-        ".balign 16",
-        ".globl native_return_from_trap, native_return_to_user, native_iretq_user",
-        "native_return_from_trap:",
-        "test byte ptr [rsp + {cs}], 3",
-        "jz 3f",
-        "native_return_to_user:",
+/// Goes back to what a frame at RSP describes.
+#[unsafe(naked)]
+unsafe extern "C" fn return_from_trap<M: Machine>() {
+    naked_asm!(
+        "cmp byte ptr [rsp + {cs}], {user_code}",
+        "jne 3f",
         pop_registers!(),
         "add rsp, 8",
-        "swapgs",
-        "native_iretq_user:",
-        "iretq",
+        sensitive!("swapgs"),
+        sensitive!("iretq to user"),
         "3:",
         pop_registers!(),
         "add rsp, 8",
-        "iretq",
-        // extern "C" fn(area, mask) -> bool
-        ".globl native_restore_xsave, native_restore_fxsave, native_xrstor, native_fxrstor, native_xrstor_failed",
-        ".balign 16",
-        "native_restore_xsave:",
-        "mov eax, esi",
-        "mov rdx, rsi",
-        "shr rdx, 32",
-        "native_xrstor:",
-        "xrstor64 [rdi]",
-        "mov eax, 1",
-        "ret",
-        ".balign 16",
-        "native_restore_fxsave:",
-        "native_fxrstor:",
-        "fxrstor64 [rdi]",
-        "mov eax, 1",
-        "ret",
-        "native_xrstor_failed:",
-        "xor eax, eax",
-        "ret",
-        ".popsection",
+        sensitive!("iretq"),
         cs = const offset_of!(TrapFrame, cs),
-    );
-
-    /// Whether `rip` is where a return to user mode faults.
-    #[inline]
-    pub fn is_user_return(rip: u64) -> bool {
-        rip == &raw const native_iretq_user as u64
-    }
-
-    /// Where code goes on whose fault at `rip` is expected.
-    #[inline]
-    pub fn continuation(rip: u64) -> Option<u64> {
-        let expected = rip == &raw const native_xrstor as u64 || rip == &raw const native_fxrstor as u64;
-        expected.then_some(&raw const native_xrstor_failed as u64)
-    }
+        user_code = const TrapFrame::USER_CODE,
+        recorded = const M::RECORDED as u32,
+    )
 }
-
-#[cfg(not(target_os = "none"))]
-mod shared {
-    //! On the build machine nothing of this runs.
-
-    pub fn is_user_return(_: u64) -> bool {
-        false
-    }
-
-    pub fn continuation(_: u64) -> Option<u64> {
-        None
-    }
-}
-
-pub(super) use shared::{continuation, is_user_return};
 
 /// The target of the `syscall` instruction.
 ///
 /// The way back is `sysretq` if the frame still is what that leaves behind (RCX is RIP, R11 is RFLAGS), the address is
 /// canonical (some processors fault in kernel mode otherwise) and neither TF nor RF is set; else `iretq`.
 #[unsafe(naked)]
-pub unsafe extern "C" fn system_call_entry<K: Kernel>() {
+pub unsafe extern "C" fn system_call_entry<K: Kernel, M: Machine>() {
     naked_asm!(
-        "swapgs",
+        sensitive!("swapgs on entry"),
         "mov gs:[{user_stack}], rsp",
         "mov rsp, gs:[{system_call_stack}]",
         "push {user_data}",
@@ -175,25 +109,27 @@ pub unsafe extern "C" fn system_call_entry<K: Kernel>() {
         "ja 2f",
         "test r11d, 0x10100",
         "jnz 2f",
+        // On this stack, not on user mode's.
+        sensitive!("swapgs"),
         "mov rsp, [rsp + 32]",
-        "swapgs",
-        "sysretq",
+        sensitive!("sysretq"),
         "2:",
         "add rsp, 8",
-        "swapgs",
-        "jmp native_iretq_user",
+        sensitive!("swapgs"),
+        sensitive!("iretq to user"),
         user_stack = const offset(Word::UserStack),
         system_call_stack = const offset(Word::SystemCallStack),
         user_data = const TrapFrame::USER_DATA,
         user_code = const TrapFrame::USER_CODE,
         handler = sym handlers::system_call::<K>,
+        recorded = const M::RECORDED as u32,
     )
 }
 
 /// Stubs of [`STUB_BYTES`] each for the vectors from [`FIRST_INTERRUPT`] on: each pushes its vector's complement, so that
 /// `orig_rax` is negative.
 #[unsafe(naked)]
-pub unsafe extern "C" fn interrupt_stubs<K: Kernel>() {
+pub unsafe extern "C" fn interrupt_stubs<K: Kernel, M: Machine>() {
     naked_asm!(
         ".set native_stub_vector, 32",
         ".rept 224",
@@ -202,139 +138,148 @@ pub unsafe extern "C" fn interrupt_stubs<K: Kernel>() {
         "jmp {common}",
         ".set native_stub_vector, native_stub_vector + 1",
         ".endr",
-        common = sym interrupt_entry::<K>,
+        common = sym interrupt_entry::<K, M>,
     )
 }
 
 #[unsafe(naked)]
-unsafe extern "C" fn interrupt_entry<K: Kernel>() {
+unsafe extern "C" fn interrupt_entry<K: Kernel, M: Machine>() {
     naked_asm!(
         "push rdi",
         push_after_rdi!(),
-        "test byte ptr [rsp + {cs}], 3",
-        "jz 2f",
-        "swapgs",
+        "cmp byte ptr [rsp + {cs}], {user_code}",
+        "jne 2f",
+        sensitive!("swapgs"),
         "2:",
         "cld",
-        smap_site!("clac"),
+        sensitive!("clac"),
         "mov rdi, rsp",
         "sub rsp, 8",
         "call {handler}",
         "add rsp, 8",
-        "jmp native_return_from_trap",
+        "jmp {return_from_trap}",
         cs = const offset_of!(TrapFrame, cs),
-        handler = sym handlers::interrupt::<K>,
+        user_code = const TrapFrame::USER_CODE,
+        return_from_trap = sym return_from_trap::<M>,
+        handler = sym handlers::interrupt::<K, M>,
+        recorded = const M::RECORDED as u32,
     )
 }
 
 /// A page fault: the one exception that is frequent has a way of its own.
 #[unsafe(naked)]
-pub unsafe extern "C" fn page_fault_entry<K: Kernel>() {
+pub unsafe extern "C" fn page_fault_entry<K: Kernel, M: Machine>() {
     naked_asm!(
         "push rdi",
         push_after_rdi!(),
-        "test byte ptr [rsp + {cs}], 3",
-        "jz 2f",
-        "swapgs",
+        "cmp byte ptr [rsp + {cs}], {user_code}",
+        "jne 2f",
+        sensitive!("swapgs"),
         "2:",
         "cld",
-        smap_site!("clac"),
+        sensitive!("clac"),
         "mov rdi, rsp",
         "sub rsp, 8",
         "call {handler}",
         "add rsp, 8",
-        "jmp native_return_from_trap",
+        "jmp {return_from_trap}",
         cs = const offset_of!(TrapFrame, cs),
-        handler = sym handlers::page_fault::<K>,
+        user_code = const TrapFrame::USER_CODE,
+        return_from_trap = sym return_from_trap::<M>,
+        handler = sym handlers::page_fault::<K, M>,
+        recorded = const M::RECORDED as u32,
     )
 }
 
 /// An exception for which the processor pushes no error code.
 #[unsafe(naked)]
-pub unsafe extern "C" fn exception_stub<K: Kernel, const VECTOR: u8>() {
+pub unsafe extern "C" fn exception_stub<K: Kernel, M: Machine, const VECTOR: u8>() {
     naked_asm!(
         "push 0",
         "push rdi",
         "mov edi, {vector}",
         "jmp {common}",
         vector = const VECTOR,
-        common = sym exception_entry::<K>,
+        common = sym exception_entry::<K, M>,
     )
 }
 
 /// An exception for which the processor pushes an error code.
 #[unsafe(naked)]
-pub unsafe extern "C" fn exception_with_code_stub<K: Kernel, const VECTOR: u8>() {
+pub unsafe extern "C" fn exception_with_code_stub<K: Kernel, M: Machine, const VECTOR: u8>() {
     naked_asm!(
         "push rdi",
         "mov edi, {vector}",
         "jmp {common}",
         vector = const VECTOR,
-        common = sym exception_entry::<K>,
+        common = sym exception_entry::<K, M>,
     )
 }
 
 #[unsafe(naked)]
-unsafe extern "C" fn exception_entry<K: Kernel>() {
+unsafe extern "C" fn exception_entry<K: Kernel, M: Machine>() {
     naked_asm!(
         push_after_rdi!(),
-        "test byte ptr [rsp + {cs}], 3",
-        "jz 2f",
-        "swapgs",
+        "cmp byte ptr [rsp + {cs}], {user_code}",
+        "jne 2f",
+        sensitive!("swapgs"),
         "2:",
         "cld",
-        smap_site!("clac"),
+        sensitive!("clac"),
         "mov esi, edi",
         "mov rdi, rsp",
         "sub rsp, 8",
         "call {handler}",
         "add rsp, 8",
-        "jmp native_return_from_trap",
+        "jmp {return_from_trap}",
         cs = const offset_of!(TrapFrame, cs),
-        handler = sym handlers::exception::<K>,
+        user_code = const TrapFrame::USER_CODE,
+        return_from_trap = sym return_from_trap::<M>,
+        handler = sym handlers::exception::<K, M>,
+        recorded = const M::RECORDED as u32,
     )
 }
 
 /// NMI and #MC.
 #[unsafe(naked)]
-pub unsafe extern "C" fn stacked_exception_stub<K: Kernel, const VECTOR: u8>() {
+pub unsafe extern "C" fn stacked_exception_stub<K: Kernel, M: Machine, const VECTOR: u8>() {
     naked_asm!(
         "push 0",
         "push rdi",
         "mov edi, {vector}",
         "jmp {common}",
         vector = const VECTOR,
-        common = sym stacked_exception_entry::<K>,
+        common = sym stacked_exception_entry::<K, M>,
     )
 }
 
 /// #DF.
 #[unsafe(naked)]
-pub unsafe extern "C" fn stacked_exception_with_code_stub<K: Kernel, const VECTOR: u8>() {
+pub unsafe extern "C" fn stacked_exception_with_code_stub<K: Kernel, M: Machine, const VECTOR: u8>() {
     naked_asm!(
         "push rdi",
         "mov edi, {vector}",
         "jmp {common}",
         vector = const VECTOR,
-        common = sym stacked_exception_entry::<K>,
+        common = sym stacked_exception_entry::<K, M>,
     )
 }
 
 /// On a stack of its own, above whose frame lies the address of this CPU's private data.
 #[unsafe(naked)]
-unsafe extern "C" fn stacked_exception_entry<K: Kernel>() {
+unsafe extern "C" fn stacked_exception_entry<K: Kernel, M: Machine>() {
     naked_asm!(
         push_after_rdi!(),
         "cld",
-        smap_site!("clac"),
+        sensitive!("clac"),
         "mov ecx, 0xc0000101", // IA32_GS_BASE
-        "rdmsr",
+        sensitive!("rdmsr"),
         "shl rdx, 32",
         "lea rbx, [rdx + rax]",
         "mov rax, [rsp + {frame_bytes}]",
         "mov rdx, rax",
         "shr rdx, 32",
-        "wrmsr",
+        sensitive!("wrmsr"),
         "mov esi, edi",
         "mov rdi, rsp",
         "sub rsp, 8",
@@ -344,19 +289,20 @@ unsafe extern "C" fn stacked_exception_entry<K: Kernel>() {
         "mov rax, rbx",
         "mov rdx, rbx",
         "shr rdx, 32",
-        "wrmsr",
+        sensitive!("wrmsr"),
         pop_registers!(),
         "add rsp, 8",
-        "iretq",
+        sensitive!("iretq"),
         frame_bytes = const size_of::<TrapFrame>(),
-        handler = sym handlers::exception::<K>,
+        handler = sym handlers::exception::<K, M>,
+        recorded = const M::RECORDED as u32,
     )
 }
 
 /// [`platform::Cpu::enter_user`]: the frame may lie anywhere, also on the stack that is abandoned. Of the words pushed
 /// there only those that were read already are overwritten, for a frame ends at the stack's top at the highest.
 #[unsafe(naked)]
-pub unsafe extern "C" fn enter_user(frame: *const TrapFrame) -> ! {
+pub unsafe extern "C" fn enter_user<M: Machine>(frame: *const TrapFrame) -> ! {
     naked_asm!(
         "mov rax, [rdi + {rip}]",
         "mov rcx, [rdi + {rflags}]",
@@ -382,15 +328,35 @@ pub unsafe extern "C" fn enter_user(frame: *const TrapFrame) -> ! {
         "mov rdx, [rdi + 0x60]",
         "mov rsi, [rdi + 0x68]",
         "mov rdi, [rdi + 0x70]",
-        "swapgs",
-        "jmp native_iretq_user",
+        sensitive!("swapgs"),
+        sensitive!("iretq to user"),
         rip = const offset_of!(TrapFrame, rip),
         rflags = const offset_of!(TrapFrame, rflags),
         rsp = const offset_of!(TrapFrame, rsp),
         system_call_stack = const offset(Word::SystemCallStack),
         user_data = const TrapFrame::USER_DATA,
         user_code = const TrapFrame::USER_CODE,
+        recorded = const M::RECORDED as u32,
     )
+}
+
+/// Whether `rip` is where a return to user mode faults, if the frame is not one user mode can have.
+#[cfg(target_os = "none")]
+pub fn is_user_return(rip: u64) -> bool {
+    unsafe extern "C" {
+        static user_returns_start: [u64; 0];
+        static user_returns_end: [u64; 0];
+    }
+    let start = (&raw const user_returns_start).cast::<u64>();
+    let bytes = &raw const user_returns_end as usize - start as usize;
+    // SAFETY: the linker script puts these symbols around whole addresses.
+    unsafe { core::slice::from_raw_parts(start, bytes / 8) }.contains(&rip)
+}
+
+/// On the build machine nothing of this runs.
+#[cfg(not(target_os = "none"))]
+pub fn is_user_return(_: u64) -> bool {
+    false
 }
 
 const _: () = {

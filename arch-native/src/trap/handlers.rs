@@ -2,9 +2,11 @@
 
 use platform::{Access, Exception, Kernel, TrapFrame, VirtAddr};
 
-use super::entry::{continuation, is_user_return};
-use crate::cpu::NativeCpu;
+use super::entry;
+use crate::cpu::extended_state::continuation;
 use crate::interrupts::vectors;
+use crate::machine::Machine;
+use crate::sensitive::sensitive;
 
 /// `orig_rax` of a frame that is no system call's.
 const NO_SYSTEM_CALL: u64 = u64::MAX;
@@ -13,26 +15,24 @@ pub(super) extern "C" fn system_call<K: Kernel>(frame: &mut TrapFrame) {
     K::system_call(frame);
 }
 
-pub(super) extern "C" fn interrupt<K: Kernel>(frame: &mut TrapFrame) {
+pub(super) extern "C" fn interrupt<K: Kernel, M: Machine>(frame: &mut TrapFrame) {
     let vector = !frame.orig_rax as u8;
-    vectors::dispatch::<K>(vector, frame);
+    vectors::dispatch::<K, M>(vector, frame);
 }
 
-pub(super) extern "C" fn page_fault<K: Kernel>(frame: &mut TrapFrame) {
-    let address: u64;
-    // SAFETY: only reads the register.
-    unsafe { core::arch::asm!("mov {}, cr2", out(reg) address, options(nomem, nostack, preserves_flags)) };
+pub(super) extern "C" fn page_fault<K: Kernel, M: Machine>(frame: &mut TrapFrame) {
+    let address = VirtAddr(M::cr2());
     let access = Access::from_bits_truncate(frame.orig_rax as u32);
     frame.orig_rax = NO_SYSTEM_CALL;
-    K::exception(Exception::PageFault { address: VirtAddr(address), access }, frame);
+    K::exception(Exception::PageFault { address, access }, frame);
 }
 
-pub(super) extern "C" fn exception<K: Kernel>(frame: &mut TrapFrame, vector: u32) {
+pub(super) extern "C" fn exception<K: Kernel, M: Machine>(frame: &mut TrapFrame, vector: u32) {
     let code = frame.orig_rax as u32;
     frame.orig_rax = NO_SYSTEM_CALL;
     if !frame.is_user() {
-        if is_user_return(frame.rip) {
-            refused_user_return::<K>(frame, code);
+        if M::is_user_return(frame.rip) {
+            refused_user_return::<K, M>(frame, code);
         }
         if let Some(next) = continuation(frame.rip) {
             frame.rip = next;
@@ -68,16 +68,17 @@ pub(super) extern "C" fn exception<K: Kernel>(frame: &mut TrapFrame, vector: u32
 /// not canonical, say). The general registers are user mode's, and so is GS; the rest of the context lies where the
 /// refused instruction found it. It becomes a protection fault of user mode.
 #[cold]
-fn refused_user_return<K: Kernel>(frame: &TrapFrame, code: u32) -> ! {
+fn refused_user_return<K: Kernel, M: Machine>(frame: &TrapFrame, code: u32) -> ! {
     // SAFETY: user mode's GS base is active, for the instruction is preceded by the same exchange; the five words the
     // instruction was to take are on the kernel stack, above this frame.
     let mut user = unsafe {
-        core::arch::asm!("swapgs", options(nomem, nostack, preserves_flags));
+        core::arch::asm!(sensitive!("swapgs"), recorded = const M::RECORDED as u32);
         let [rip, cs, rflags, rsp, ss] = (frame.rsp as *const [u64; 5]).read();
         TrapFrame { rip, cs, rflags, rsp, ss, ..*frame }
     };
     user.cs = TrapFrame::USER_CODE;
     user.ss = TrapFrame::USER_DATA;
     K::exception(Exception::GeneralProtection(code), &mut user);
-    NativeCpu::<K>::enter_user(&user)
+    // SAFETY: a user context, on this CPU's kernel stack with interrupts disabled.
+    unsafe { entry::enter_user::<M>(&user) }
 }

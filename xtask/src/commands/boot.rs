@@ -12,9 +12,10 @@ use crate::initramfs::{ARGV_FILE, Initramfs};
 use crate::installer::{BUSYBOX, QEMU};
 use crate::qemu::{Console, Hardware, Launch};
 use crate::report::{Usage, say};
-use crate::variant::Variant;
+use crate::rom::{self, Choice};
+use crate::variant::{Backend, Variant};
 use crate::workspace::Workspace;
-use crate::{chart, elf, guest};
+use crate::{chart, elf, guest, lguest};
 
 /// What runs when nothing is asked for: a login shell that owns the console, so that it has job control.
 const DEFAULT_ARGV: [&str; 5] = ["setsid", "-c", "/bin/sh", "-l", "-i"];
@@ -46,6 +47,9 @@ pub struct GuestArgs {
     #[command(flatten)]
     hardware: Hardware,
 
+    #[command(flatten)]
+    hypervisor: lguest::Hypervisor,
+
     /// Use this initramfs as it is, not one made here
     #[arg(long, value_name = "FILE", conflicts_with = "programs")]
     initrd: Option<PathBuf>,
@@ -53,6 +57,10 @@ pub struct GuestArgs {
     /// Put a static program at /<its name>; the first one runs if no ARGV is given. May be given several times
     #[arg(long = "program", value_name = "FILE")]
     programs: Vec<PathBuf>,
+
+    /// The VMI ROM: plain, strict (it tests its guest), none, bad:DEFECT, or a file
+    #[arg(long, value_name = "ROM")]
+    rom: Option<Choice>,
 
     /// More for the kernel command line
     #[arg(
@@ -109,10 +117,12 @@ pub fn prepare(args: &GuestArgs, gdb: Option<PathBuf>) -> Result<Launch> {
             (path, InitParameters { own: format!("monoguest.argv={ARGV_FILE}"), rest: String::new() })
         }
     };
+    let rom = args.rom.clone().unwrap_or_else(|| args.variant.rom());
+    let rom = rom::place(&workspace, &rom, &args.hardware.machine, &scratch)?;
     let append = ["console=ttyS0", &init.own, args.append.trim(), &init.rest];
     let append: Vec<&str> = append.into_iter().filter(|part| !part.is_empty()).collect();
     let terminal = std::io::stdin().is_terminal();
-    Ok(Launch {
+    let launch = Launch {
         qemu,
         hardware: args.hardware.clone(),
         image,
@@ -121,7 +131,17 @@ pub fn prepare(args: &GuestArgs, gdb: Option<PathBuf>) -> Result<Launch> {
         status: scratch.join("status"),
         console: if terminal { Console::Terminal } else { Console::Plain },
         gdb,
-    })
+        rom,
+    };
+    if args.variant.backend == Backend::Lguest {
+        return lguest::wrap(&workspace, launch, &args.hypervisor, &scratch);
+    }
+    if args.hypervisor != lguest::Hypervisor::default() {
+        return Err(
+            Usage("--guests, --share and --hypervisor-append need --features lguest".to_owned()).into()
+        );
+    }
+    Ok(launch)
 }
 
 fn tree(args: &GuestArgs) -> Result<(Initramfs, Vec<String>)> {

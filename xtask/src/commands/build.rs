@@ -1,14 +1,14 @@
 //! `cargo xtask build`: one image.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
-use crate::report::Usage;
+use crate::lguest;
 use crate::toolchain::{IMAGE_TARGET, ImageToolchain};
-use crate::variant::{Backend, Variant};
+use crate::variant::{Backend, Product, Profile, Variant};
 use crate::workspace::Workspace;
 
 /// Builds an image; its path is the last line on standard output
@@ -25,16 +25,57 @@ pub fn run(args: Args) -> Result<u8> {
     Ok(0)
 }
 
-/// Builds one variant and keeps it where no other variant's image goes.
+/// Builds one variant of the kernel and keeps it where no other variant's image goes.
 pub fn image(workspace: &Workspace, variant: Variant) -> Result<PathBuf> {
-    if variant.backend == Backend::Vmi {
-        let name = variant.backend_name();
-        return Err(
-            Usage(format!("the backend `{name}` is not built yet: use --features native or lguest")).into()
-        );
+    product(workspace, Product::Monoguest, variant)
+}
+
+/// Builds one variant of what runs above the cut, and for lguest the hypervisor that runs it.
+pub fn product(workspace: &Workspace, product: Product, variant: Variant) -> Result<PathBuf> {
+    match variant.backend {
+        Backend::Native | Backend::Vmi => {}
+        Backend::Lguest => {
+            hypervisor(workspace)?;
+        }
     }
+    let image = variant.image_path(workspace, product);
+    let features = variant.cargo_features();
+    // The hostile guest knows no other platform than its own.
+    let features = (product != Product::Hostile).then_some(features.as_str());
+    let what = Executable {
+        package: product.package(),
+        name: product.executable(),
+        features,
+        profile: variant.profile,
+    };
+    executable(workspace, &what, &image).with_context(|| format!("no image {variant}"))?;
+    Ok(image)
+}
+
+/// Builds the lguest hypervisor.
+pub fn hypervisor(workspace: &Workspace) -> Result<PathBuf> {
+    let image = lguest::hypervisor_path(workspace);
+    let what = Executable {
+        package: lguest::PACKAGE,
+        name: lguest::PACKAGE,
+        features: None,
+        profile: Profile::Release,
+    };
+    executable(workspace, &what, &image)?;
+    Ok(image)
+}
+
+/// A program without an operating system below it.
+struct Executable<'a> {
+    package: &'a str,
+    name: &'a str,
+    features: Option<&'a str>,
+    profile: Profile,
+}
+
+/// Builds `what` and puts it at `image`.
+fn executable(workspace: &Workspace, what: &Executable<'_>, image: &Path) -> Result<()> {
     let toolchain = ImageToolchain::require()?;
-    let image = variant.image_path(workspace);
     let directory = image.parent().context("an image path has a directory")?;
     fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
 
@@ -44,21 +85,24 @@ pub fn image(workspace: &Workspace, variant: Variant) -> Result<PathBuf> {
     lock.lock().with_context(|| format!("cannot lock {}", lock_path.display()))?;
 
     let mut cargo = workspace.cargo("build", &workspace.target);
-    cargo.args(["--package", "kernel", "--bin", "monoguest", "--profile", &variant.profile_name()]);
-    cargo.args(["--features", &variant.cargo_features()]);
+    cargo.args(["--package", what.package, "--bin", what.name]);
+    cargo.args(["--profile", &what.profile.to_string()]);
+    if let Some(features) = what.features {
+        cargo.args(["--features", features]);
+    }
     toolchain.apply(&mut cargo);
     let status = cargo
         .stdin(Stdio::null())
         .stdout(std::io::stderr())
         .status()
-        .context("cannot run cargo to build the kernel")?;
+        .with_context(|| format!("cannot run cargo to build {}", what.name))?;
     if !status.success() {
-        bail!("building the image {variant} failed: see cargo's messages above");
+        bail!("building {} failed: see cargo's messages above", what.name);
     }
 
-    let built = workspace.target.join(IMAGE_TARGET).join(variant.profile_directory()).join("monoguest");
-    let partial = directory.join(".monoguest.partial");
+    let built = workspace.target.join(IMAGE_TARGET).join(what.profile.directory()).join(what.name);
+    let partial = directory.join(format!(".{}.partial", what.name));
     fs::copy(&built, &partial).with_context(|| format!("cannot copy {}", built.display()))?;
-    fs::rename(&partial, &image).with_context(|| format!("cannot put the image at {}", image.display()))?;
-    Ok(image)
+    fs::rename(&partial, image).with_context(|| format!("cannot put the image at {}", image.display()))?;
+    Ok(())
 }

@@ -7,9 +7,10 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
+use crate::lguest;
 use crate::report::say;
 use crate::toolchain::{self, ImageToolchain};
-use crate::variant::{Backend, Dispatch, Profile, Variant};
+use crate::variant::{Backend, Dispatch, Product, Profile, Variant};
 use crate::workspace::Workspace;
 
 /// Checks the format, and runs clippy over the workspace and over the image in each dispatch mode
@@ -31,17 +32,41 @@ pub fn run(_: Args) -> Result<u8> {
     let mut host = workspace.cargo("clippy", &workspace.target);
     check("clippy, on the workspace", host.args(["--workspace", "--all-targets"]).args(DENY_WARNINGS))?;
 
-    for dispatch in Dispatch::value_variants() {
+    let images = Dispatch::value_variants().iter().map(|dispatch| (Product::Monoguest, dispatch));
+    for (product, dispatch) in
+        images.chain([(Product::Conformance, &Dispatch::Static), (Product::RomGuest, &Dispatch::Static)])
+    {
         let variant = Variant { backend: Backend::Native, dispatch: *dispatch, profile: Profile::Dev };
-        let mut image = match toolchain.clippy() {
-            Some(program) => workspace.cargo_by(Path::new(program), "clippy", &workspace.target),
-            None => workspace.cargo("clippy", &workspace.target),
-        };
-        image.args(["--package", "kernel", "--bin", "monoguest", "--features", &variant.cargo_features()]);
-        toolchain.apply(&mut image);
-        check(&format!("clippy, on the image {variant}"), image.args(DENY_WARNINGS))?;
+        let mut image = image_clippy(&workspace, &toolchain, product.package(), product.executable());
+        image.args(["--features", &variant.cargo_features()]);
+        check(&format!("clippy, on {} for {variant}", product.executable()), image.args(DENY_WARNINGS))?;
+    }
+    for features in [&[][..], &["--features", "strict"]] {
+        let mut rom = image_clippy(&workspace, &toolchain, "vmi-rom", "vmi-rom");
+        let what = format!("clippy, on the VMI ROM {}", features.join(" "));
+        check(what.trim_end(), rom.args(features).args(DENY_WARNINGS))?;
+    }
+    for package in [lguest::PACKAGE, Product::Hostile.package()] {
+        let mut image = image_clippy(&workspace, &toolchain, package, package);
+        check(&format!("clippy, on {package}"), image.args(DENY_WARNINGS))?;
     }
     Ok(0)
+}
+
+/// Clippy on an executable for the machine without an operating system.
+fn image_clippy(
+    workspace: &Workspace,
+    toolchain: &ImageToolchain,
+    package: &str,
+    executable: &str,
+) -> Command {
+    let mut clippy = match toolchain.clippy() {
+        Some(program) => workspace.cargo_by(Path::new(program), "clippy", &workspace.target),
+        None => workspace.cargo("clippy", &workspace.target),
+    };
+    clippy.args(["--package", package, "--bin", executable]);
+    toolchain.apply(&mut clippy);
+    clippy
 }
 
 fn check(what: &str, command: &mut Command) -> Result<()> {

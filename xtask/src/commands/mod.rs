@@ -1,5 +1,6 @@
 //! The subcommands, one a file: each has its `Args` and a `run` that returns the exit status.
 
+pub mod bench;
 pub mod boot;
 pub mod build;
 pub mod debug;

@@ -17,7 +17,7 @@ use crate::testing::host;
 use crate::testing::outcome::{Results, seconds};
 use crate::testing::programs;
 use crate::testing::runner::{Bench, Verdict};
-use crate::variant::Variant;
+use crate::variant::{Product, Variant};
 use crate::workspace::Workspace;
 
 use super::setup::ALL_TOOLS;
@@ -109,9 +109,9 @@ fn run_guests(workspace: Workspace, cases: &[Case], jobs: usize, results: &mut R
                 let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                 while let Some(case) = next() {
                     let _ = sender.send(Event::Begun(case));
-                    let verdict = match images.get(&case.variant.to_string()) {
+                    let verdict = match images.get(&image_name(case)) {
                         Some(image) => bench.run(case, image),
-                        None => Err(anyhow::anyhow!("its image {} was not built", case.variant)),
+                        None => Err(anyhow::anyhow!("its image {} was not built", image_name(case))),
                     };
                     let _ = sender.send(Event::Done(case, verdict));
                 }
@@ -125,13 +125,18 @@ fn run_guests(workspace: Workspace, cases: &[Case], jobs: usize, results: &mut R
     Ok(())
 }
 
-/// The images of the variants that could be built.
+/// The name of the image a case runs.
+fn image_name(case: &Case) -> String {
+    format!("{}/{}", case.variant, case.product.executable())
+}
+
+/// The images that could be built, by name.
 fn build_images(workspace: &Workspace, cases: &[Case], results: &mut Results) -> BTreeMap<String, PathBuf> {
-    let variants: BTreeMap<String, Variant> =
-        cases.iter().map(|case| (case.variant.to_string(), case.variant)).collect();
+    let wanted: BTreeMap<String, (Product, Variant)> =
+        cases.iter().map(|case| (image_name(case), (case.product, case.variant))).collect();
     let mut images = BTreeMap::new();
-    for (name, variant) in variants {
-        match build::image(workspace, variant).with_context(|| format!("cannot build {name}")) {
+    for (name, (product, variant)) in wanted {
+        match build::product(workspace, product, variant).with_context(|| format!("cannot build {name}")) {
             Ok(image) => {
                 images.insert(name, image);
             }

@@ -111,6 +111,7 @@ impl Course {
             status: self.scratch.join("status"),
             console: Console::Plain,
             gdb: None,
+            rom: None,
         }
     }
 }
@@ -179,6 +180,19 @@ impl Running {
                         "the guest ended without {text:?} on the console; its last lines are\n{}",
                         self.last_lines()
                     )
+                }
+            }
+        }
+    }
+
+    /// Waits until QEMU has ended by itself.
+    pub fn wait_for_end(mut self) -> Result<()> {
+        loop {
+            match self.output.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
+                Ok((_, bytes)) => self.console.extend_from_slice(&bytes),
+                Err(RecvTimeoutError::Disconnected) => return self.qemu.finish().map(|_| ()),
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("the guest did not end in time; its last lines are\n{}", self.last_lines())
                 }
             }
         }

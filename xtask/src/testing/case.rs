@@ -7,9 +7,11 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::initramfs::Initramfs;
+use crate::lguest;
 use crate::qemu::Hardware;
+use crate::rom::Choice;
 use crate::testing::programs::Program;
-use crate::variant::{Backend, Dispatch, Profile, Variant};
+use crate::variant::{Backend, Dispatch, Product, Profile, Variant};
 
 /// Bytes made when the case runs, from the busybox at that path.
 pub type Fixture = Box<dyn Fn(&Path) -> Result<Vec<u8>> + Send + Sync>;
@@ -63,10 +65,18 @@ pub enum Expected {
 pub struct Case {
     /// Its group and its own name, `group/name`
     pub name: String,
-    /// The image
+    /// What runs above the cut
+    pub product: Product,
+    /// Which of its images
     pub variant: Variant,
     /// The machine
     pub hardware: Hardware,
+    /// The VMI ROM; what the backend needs if nothing is said
+    pub rom: Option<Choice>,
+    /// Where there is a hypervisor: what it is asked for
+    pub hypervisor: lguest::Hypervisor,
+    /// And what it is given
+    pub module: Module,
     /// What the tree starts from
     pub files: Files,
     /// What is added: path, source, permissions
@@ -93,12 +103,26 @@ impl fmt::Debug for Case {
     }
 }
 
+/// What the lguest hypervisor is given.
+pub enum Module {
+    /// The guests, as they are
+    Guests,
+    /// Nothing
+    Missing,
+    /// What this makes of them
+    Changed(fn(lguest::Guest, &lguest::Hypervisor) -> Vec<u8>),
+}
+
 /// A case with the usual machine: pc, one CPU, 64 MiB, the static release image, busybox; it must exit with 0.
 pub fn case(name: impl Into<String>) -> Case {
     Case {
         name: name.into(),
+        product: Product::Monoguest,
         variant: Variant { backend: Backend::Native, dispatch: Dispatch::Static, profile: Profile::Release },
         hardware: Hardware { memory: 64, ..Hardware::default() },
+        rom: None,
+        hypervisor: lguest::Hypervisor::default(),
+        module: Module::Guests,
         files: Files::Busybox,
         added: Vec::new(),
         argv: Vec::new(),
@@ -112,6 +136,12 @@ pub fn case(name: impl Into<String>) -> Case {
 }
 
 impl Case {
+    /// A further word in its name.
+    pub fn named(mut self, word: &str) -> Self {
+        self.name = format!("{}-{word}", self.name);
+        self
+    }
+
     /// QEMU's machine, as `boot --machine` takes it.
     pub fn machine(mut self, machine: &str) -> Self {
         self.hardware.machine = machine.parse().expect("the suite names a machine that exists");
@@ -136,10 +166,46 @@ impl Case {
         self
     }
 
+    /// Copies of the guest, under a hypervisor, and words for that.
+    pub fn guests(mut self, count: u8, words: &str) -> Self {
+        self.hypervisor.guests = count;
+        words.clone_into(&mut self.hypervisor.hypervisor_append);
+        self
+    }
+
+    /// What the hypervisor is given in place of its guests.
+    pub fn module(mut self, module: Module) -> Self {
+        self.module = module;
+        self
+    }
+
+    /// What runs above the cut.
+    pub fn product(mut self, product: Product) -> Self {
+        self.product = product;
+        self
+    }
+
+    /// What is below it.
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.variant.backend = backend;
+        self
+    }
+
     /// How the kernel reaches its backend.
     pub fn dispatch(mut self, dispatch: Dispatch) -> Self {
         self.variant.dispatch = dispatch;
         self
+    }
+
+    /// The VMI ROM.
+    pub fn with_rom(mut self, rom: Choice) -> Self {
+        self.rom = Some(rom);
+        self
+    }
+
+    /// The VMI ROM of its machine.
+    pub fn rom(&self) -> Choice {
+        self.rom.clone().unwrap_or_else(|| self.variant.rom())
     }
 
     /// The image's profile.

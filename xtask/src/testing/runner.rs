@@ -14,9 +14,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::guest::{Outcome, Qemu, poll_timeout, verdict};
 use crate::initramfs::{ARGV_FILE, Initramfs};
+use crate::lguest;
 use crate::qemu::{Console, Launch};
+use crate::rom;
 use crate::status::End;
-use crate::testing::case::{Case, Expected, Files, Source, Step};
+use crate::testing::case::{Case, Expected, Files, Module, Source, Step};
+use crate::variant::Backend;
 use crate::workspace::Workspace;
 
 /// A guest that writes more than this has lost its way.
@@ -112,7 +115,7 @@ impl Bench {
         if !case.append.is_empty() {
             append.push(case.append.clone());
         }
-        Ok(Launch {
+        let launch = Launch {
             qemu: self.qemu.clone(),
             hardware: case.hardware.clone(),
             image: image.to_owned(),
@@ -121,7 +124,26 @@ impl Bench {
             status: directory.join("status"),
             console: Console::Plain,
             gdb: None,
-        })
+            rom: rom::place(&self.workspace, &case.rom(), &case.hardware.machine, directory)?,
+        };
+        match case.variant.backend {
+            Backend::Lguest => self.below_hypervisor(case, launch, directory),
+            _ => Ok(launch),
+        }
+    }
+
+    fn below_hypervisor(&self, case: &Case, launch: Launch, directory: &Path) -> Result<Launch> {
+        let guest = lguest::guest(&launch)?;
+        let mut launch = lguest::wrap(&self.workspace, launch, &case.hypervisor, directory)?;
+        match (&case.module, &launch.initrd) {
+            (Module::Guests, _) | (Module::Changed(_), None) => {}
+            (Module::Missing, _) => launch.initrd = None,
+            (Module::Changed(change), Some(path)) => {
+                fs::write(path, change(guest, &case.hypervisor))
+                    .with_context(|| format!("cannot write {}", path.display()))?;
+            }
+        }
+        Ok(launch)
     }
 
     fn add(&self, case: &Case, tree: &mut Initramfs) -> Result<()> {

@@ -4,13 +4,13 @@
 //! absent. Lower tables stay until the whole space is dropped, for a processor may still walk a table that was just
 //! emptied.
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, Ordering, Ordering::Relaxed, fence};
 
 use platform::{
     ForkMode, FrameBatch, Mapping, OutOfFrames, PAGE_SIZE, PageRange, PhysFrame, Protection, VirtAddr,
 };
 
-use super::entry::{ENTRIES, Entry, LeafKind};
+use super::entry::{ENTRIES, Entry, LeafKind, Level};
 
 #[cfg(test)]
 mod tests;
@@ -31,6 +31,32 @@ pub trait TableMemory {
 
     /// Gives back a frame of [`Self::allocate`].
     fn free(&self, frame: PhysFrame);
+
+    /// The empty table in `frame` is about to be linked as one of `level`.
+    #[inline(always)]
+    fn announce(&self, _frame: PhysFrame, _level: Level) {}
+
+    /// The table in `frame` is one of `level` no more: nothing leads to it.
+    #[inline(always)]
+    fn release(&self, _frame: PhysFrame, _level: Level) {}
+
+    /// Writes an entry of a table of `level`.
+    #[inline(always)]
+    fn set(&self, slot: &AtomicU64, entry: Entry, _level: Level) {
+        store(slot, entry);
+    }
+
+    /// Writes a leaf, within [`Self::batch`]: it need not take effect, nor be there to read, before that ends.
+    #[inline(always)]
+    fn set_in_batch(&self, slot: &AtomicU64, entry: Entry) {
+        store(slot, entry);
+    }
+
+    /// Does `work`, which writes leaves of one table.
+    #[inline(always)]
+    fn batch<R>(&self, work: impl FnOnce() -> R) -> R {
+        work()
+    }
 }
 
 /// Bytes below one entry of a table at `level` (1 for a leaf table).
@@ -123,20 +149,24 @@ impl<'a, M: TableMemory> Walker<'a, M> {
         while level > 1 {
             let slot = &table[index(address, level)];
             let entry = load(slot);
-            table = if entry.is_present() { self.table(entry.frame()) } else { self.grow(slot)? };
+            table =
+                if entry.is_present() { self.table(entry.frame()) } else { self.grow(slot, Level(level))? };
             level -= 1;
         }
         Ok(table)
     }
 
+    /// Puts an empty table below `slot`, which is in one of `level`.
     #[cold]
-    fn grow(&self, slot: &AtomicU64) -> Result<&'a Table, OutOfFrames> {
+    fn grow(&self, slot: &AtomicU64, level: Level) -> Result<&'a Table, OutOfFrames> {
         let frame = self.memory.allocate().ok_or(OutOfFrames)?;
         // SAFETY: the frame is ours and becomes a table here.
         let table = unsafe { self.memory.table(frame) };
         clear(table);
+        self.memory.announce(frame, Level(level.0 - 1));
         // The processor must not see the link before the empty table.
-        slot.store((self.link)(frame).0, core::sync::atomic::Ordering::Release);
+        fence(Ordering::Release);
+        self.memory.set(slot, (self.link)(frame), level);
         Ok(table)
     }
 
@@ -200,13 +230,15 @@ impl<'a, M: TableMemory> Walker<'a, M> {
             let address = page.0 + done as u64 * PAGE_SIZE;
             let table = self.descend_or_allocate(address)?;
             let first = index(address, 1);
-            for slot in table[first..].iter().take(frames.len() - done) {
-                if !load(slot).is_mapped() {
-                    store(slot, Entry::leaf(frames[done], protection, self.kind));
-                    mapped |= 1 << done;
+            self.memory.batch(|| {
+                for slot in table[first..].iter().take(frames.len() - done) {
+                    if !load(slot).is_mapped() {
+                        self.memory.set_in_batch(slot, Entry::leaf(frames[done], protection, self.kind));
+                        mapped |= 1 << done;
+                    }
+                    done += 1;
                 }
-                done += 1;
-            }
+            });
         }
         Ok(mapped)
     }
@@ -219,7 +251,7 @@ impl<'a, M: TableMemory> Walker<'a, M> {
         if !load(slot).is_mapped() {
             return false;
         }
-        store(slot, Entry::leaf(frame, protection, self.kind));
+        self.memory.set(slot, Entry::leaf(frame, protection, self.kind), Level::LEAF);
         true
     }
 
@@ -233,12 +265,14 @@ impl<'a, M: TableMemory> Walker<'a, M> {
     #[inline]
     pub fn protect(&self, pages: PageRange, protection: Protection) {
         self.visit(pages, |slots, _| {
-            for slot in slots {
-                let entry = load(slot);
-                if entry.is_mapped() {
-                    store(slot, entry.restricted(protection));
+            self.memory.batch(|| {
+                for slot in slots {
+                    let entry = load(slot);
+                    if entry.is_mapped() {
+                        self.memory.set_in_batch(slot, entry.restricted(protection));
+                    }
                 }
-            }
+            });
             None
         });
     }
@@ -250,17 +284,19 @@ impl<'a, M: TableMemory> Walker<'a, M> {
             return pages.start;
         }
         self.visit(pages, |slots, start| {
-            for (n, slot) in slots.iter().enumerate() {
-                let entry = load(slot);
-                if entry.is_mapped() {
-                    store(slot, Entry::EMPTY);
-                    taken.push(entry.frame());
-                    if taken.is_full() {
-                        return Some(start + (n as u64 + 1) * PAGE_SIZE);
+            self.memory.batch(|| {
+                for (n, slot) in slots.iter().enumerate() {
+                    let entry = load(slot);
+                    if entry.is_mapped() {
+                        self.memory.set_in_batch(slot, Entry::EMPTY);
+                        taken.push(entry.frame());
+                        if taken.is_full() {
+                            return Some(start + (n as u64 + 1) * PAGE_SIZE);
+                        }
                     }
                 }
-            }
-            None
+                None
+            })
         })
     }
 
@@ -278,33 +314,33 @@ impl<'a, M: TableMemory> Walker<'a, M> {
         }
         let mut outcome = Ok(());
         let reached = self.visit(pages, |slots, start| {
-            let mut target: Option<&[AtomicU64]> = None;
-            for (n, slot) in slots.iter().enumerate() {
-                let mut entry = load(slot);
-                if !entry.is_mapped() {
-                    continue;
+            // The child's table is made before the batch, which allocates nothing.
+            let first = slots.iter().position(|slot| load(slot).is_mapped())?;
+            let to = match child.descend_or_allocate(start) {
+                Ok(table) => &table[index(start, 1)..],
+                Err(error) => {
+                    outcome = Err(error);
+                    return Some(start + first as u64 * PAGE_SIZE);
                 }
-                let to = match target {
-                    Some(to) => to,
-                    None => match child.descend_or_allocate(start) {
-                        Ok(table) => *target.insert(&table[index(start, 1)..]),
-                        Err(error) => {
-                            outcome = Err(error);
-                            return Some(start + n as u64 * PAGE_SIZE);
-                        }
-                    },
-                };
-                if mode == ForkMode::CopyOnWrite && entry != entry.without_write() {
-                    entry = entry.without_write();
-                    store(slot, entry);
+            };
+            self.memory.batch(|| {
+                for (n, slot) in slots.iter().enumerate().skip(first) {
+                    let mut entry = load(slot);
+                    if !entry.is_mapped() {
+                        continue;
+                    }
+                    if mode == ForkMode::CopyOnWrite && entry != entry.without_write() {
+                        entry = entry.without_write();
+                        self.memory.set_in_batch(slot, entry);
+                    }
+                    self.memory.set_in_batch(&to[n], entry);
+                    shared.push(entry.frame());
+                    if shared.is_full() {
+                        return Some(start + (n as u64 + 1) * PAGE_SIZE);
+                    }
                 }
-                store(&to[n], entry);
-                shared.push(entry.frame());
-                if shared.is_full() {
-                    return Some(start + (n as u64 + 1) * PAGE_SIZE);
-                }
-            }
-            None
+                None
+            })
         });
         outcome.map(|()| reached)
     }
@@ -314,21 +350,23 @@ impl<'a, M: TableMemory> Walker<'a, M> {
         for slot in &self.table(self.root)[..entries] {
             let entry = load(slot);
             if entry.is_present() {
-                self.free_below(entry, 3);
-                store(slot, Entry::EMPTY);
+                self.memory.set(slot, Entry::EMPTY, Level::ROOT);
+                self.free(entry.frame(), Level(3));
             }
         }
     }
 
-    fn free_below(&self, entry: Entry, level: u32) {
-        if level > 1 {
-            for slot in self.table(entry.frame()) {
+    /// Frees a table to which nothing leads, and all below it.
+    fn free(&self, frame: PhysFrame, level: Level) {
+        self.memory.release(frame, level);
+        if level > Level::LEAF {
+            for slot in self.table(frame) {
                 let below = load(slot);
                 if below.is_present() {
-                    self.free_below(below, level - 1);
+                    self.free(below.frame(), Level(level.0 - 1));
                 }
             }
         }
-        self.memory.free(entry.frame());
+        self.memory.free(frame);
     }
 }

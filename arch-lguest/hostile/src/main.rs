@@ -1,0 +1,40 @@
+//! Two guests for the lguest host, which tell by their number who they are.
+//!
+//! Guest 0 is hostile: in each of its lives it makes hypercalls, tables, frames and rings from a seed, among them a few that a
+//! host must answer with its death; the host, asked by `restart=N`, starts it again with the next seed. It finds out by itself
+//! if it reaches memory that is not its own. The others watch their memory, and end when a key is pressed.
+#![cfg_attr(target_os = "none", no_std)]
+#![cfg_attr(target_os = "none", no_main)]
+
+#[cfg(target_os = "none")]
+mod attack;
+#[cfg(target_os = "none")]
+mod call;
+#[cfg(target_os = "none")]
+mod entry;
+#[cfg(target_os = "none")]
+mod random;
+#[cfg(target_os = "none")]
+mod space;
+#[cfg(target_os = "none")]
+mod watch;
+
+#[cfg(target_os = "none")]
+mod image {
+    use platform::ImageNote;
+
+    #[used]
+    #[unsafe(link_section = ".note.monoguest")]
+    static NOTE: ImageNote = ImageNote::new("lguest");
+
+    #[panic_handler]
+    fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+        crate::call::failed(b"hostile: panic\r\n\0")
+    }
+}
+
+#[cfg(not(target_os = "none"))]
+fn main() {
+    eprintln!("this is a guest for the lguest host: `cargo xtask test lguest/` runs it");
+    std::process::exit(2);
+}

@@ -1,0 +1,21 @@
+//! The one file that names the backend under test, and how its hooks are reached.
+
+use crate::machine::Upcalls;
+
+#[cfg(feature = "native")]
+pub type Backend = arch_native::Native<Upcalls>;
+#[cfg(feature = "native")]
+pub use arch_native as backend;
+#[cfg(all(not(feature = "native"), feature = "vmi"))]
+pub type Backend = arch_vmi::Vmi<Upcalls>;
+#[cfg(all(not(feature = "native"), feature = "vmi"))]
+pub use arch_vmi as backend;
+#[cfg(not(any(feature = "native", feature = "vmi")))]
+compile_error!("name a backend: --features native");
+
+#[cfg(feature = "dispatch-table")]
+platform::hooks!(table Backend);
+#[cfg(all(feature = "dispatch-direct", not(feature = "dispatch-table")))]
+platform::hooks!(direct Backend);
+#[cfg(not(any(feature = "dispatch-direct", feature = "dispatch-table")))]
+platform::hooks!(static Backend);

@@ -1,0 +1,13 @@
+//! Links the image at a fixed address, by its own linker script.
+
+fn main() {
+    println!("cargo::rerun-if-changed=link.ld");
+    println!("cargo::rerun-if-changed=build.rs");
+    if std::env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("none") {
+        return;
+    }
+    let directory = std::env::var("CARGO_MANIFEST_DIR").expect("cargo names the package's directory");
+    for argument in [&format!("-T{directory}/link.ld"), "-no-pie", "-znorelro", "--build-id=none"] {
+        println!("cargo::rustc-link-arg-bins={argument}");
+    }
+}

@@ -1,0 +1,194 @@
+//! `cargo xtask bench`: what the cut costs, in instructions.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::bench::render::{self, Format};
+use crate::bench::results::{Costs, Measured, Results, Section, VERSION};
+use crate::bench::{compare, measure, page};
+use crate::commands::build;
+use crate::initramfs::Initramfs;
+use crate::installer::{BUSYBOX, QEMU};
+use crate::qemu::Machine;
+use crate::race::course::{Contender, Course};
+use crate::race::operations::BENCH;
+use crate::report::say;
+use crate::testing::programs::{self, Program};
+use crate::variant::{Backend, Dispatch, Product, Profile, Variant};
+use crate::workspace::Workspace;
+
+/// Counts what hooks, operations and the boot cost in instructions, in each dispatch mode
+///
+/// The guest's clock counts instructions (QEMU's -icount), so the figures are the same in each run and do not depend on
+/// how busy this machine is. Exit status: 0 when everything was measured, else 1.
+#[derive(clap::Args)]
+pub struct Args {
+    /// What to measure [default: all]
+    #[arg(value_name = "WHAT")]
+    parts: Vec<Part>,
+
+    /// The backends [default: every one that is built]
+    #[arg(long = "features", value_name = "BACKEND,…", value_delimiter = ',')]
+    backends: Vec<Backend>,
+
+    /// The dispatch modes
+    #[arg(long, value_name = "MODE,…", value_delimiter = ',', default_value = "static,direct,table")]
+    dispatch: Vec<Dispatch>,
+
+    /// Only operations that have this in their names; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    only: Vec<String>,
+
+    /// pc, q35 or microvm
+    #[arg(long, default_value = "pc", value_name = "MACHINE")]
+    machine: Machine,
+
+    /// The CPU model, by QEMU's name for it
+    #[arg(long, default_value = "max", value_name = "MODEL")]
+    cpu: String,
+
+    /// Seconds a guest may run
+    #[arg(long, default_value = "300", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: u64,
+
+    /// How to print the results
+    #[arg(long, default_value = "table")]
+    format: Format,
+
+    /// Keep the results in this file, for --compare
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+
+    /// Print what changed since the results in this file
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
+}
+
+/// A part of the measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The contract's hooks, one by one
+    Hooks,
+    /// What user programs ask of the kernel
+    Operations,
+    /// The phases of the boot
+    Boot,
+}
+
+impl Part {
+    fn section(self) -> Section {
+        match self {
+            Self::Hooks => Section::Hooks,
+            Self::Operations => Section::Operations,
+            Self::Boot => Section::Boot,
+        }
+    }
+}
+
+/// Memory of a guest in MiB.
+const MEMORY: u32 = 128;
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<u8> {
+    // A file that is of no use is told before minutes are spent.
+    let before = args.compare.as_deref().map(Results::load).transpose()?;
+    let workspace = Workspace::find()?;
+    let bench = Bench::new(workspace, &args)?;
+    let (results, complete) = bench.run(&args)?;
+    if let Some(path) = &args.save {
+        results.save(path)?;
+    }
+    let text = match (&before, args.format) {
+        (Some(before), _) => compare::text(before, &results),
+        (None, Format::Json) => results.to_json(),
+        (None, Format::Html) => page::page(&results),
+        (None, format) => render::text(&results, format),
+    };
+    std::io::stdout().write_all(text.as_bytes()).context("cannot write the results")?;
+    Ok(if complete { 0 } else { 1 })
+}
+
+struct Bench {
+    workspace: Workspace,
+    course: Course,
+    initrd: PathBuf,
+    bar: ProgressBar,
+}
+
+impl Bench {
+    fn new(workspace: Workspace, args: &Args) -> Result<Self> {
+        let course = Course {
+            qemu: QEMU.require()?,
+            scratch: workspace.scratch("bench")?,
+            machine: args.machine.clone(),
+            cpu: args.cpu.clone(),
+            memory: MEMORY,
+            limit: Duration::from_secs(args.limit),
+        };
+        let program = Program::Rust("bench".to_owned());
+        programs::build(&workspace, &[program.clone()].into())?;
+        let mut tree = Initramfs::with_busybox(&BUSYBOX.require()?)?;
+        tree.host_file(&program.path(&workspace), BENCH)?;
+        let initrd = course.pack("initramfs.cpio", &tree)?;
+        let bar = ProgressBar::new_spinner().with_style(ProgressStyle::default_spinner());
+        Ok(Self { workspace, course, initrd, bar })
+    }
+
+    /// Measures every variant; whether nothing failed.
+    fn run(&self, args: &Args) -> Result<(Results, bool)> {
+        let backends = if args.backends.is_empty() { Backend::built() } else { args.backends.clone() };
+        let mut complete = true;
+        let mut variants = Vec::new();
+        for &backend in &backends {
+            for &dispatch in &args.dispatch {
+                let variant = Variant { backend, dispatch, profile: Profile::Release };
+                let measured = self.variant(variant, args, &mut complete)?;
+                variants.push(measured);
+            }
+        }
+        self.bar.finish_and_clear();
+        let machine = format!("{}, -cpu {}, 1 CPU, {MEMORY} MiB, under QEMU TCG", args.machine, args.cpu);
+        Ok((Results { version: VERSION, machine, variants }, complete))
+    }
+
+    fn variant(&self, variant: Variant, args: &Args, complete: &mut bool) -> Result<Measured> {
+        let mut sections = BTreeMap::new();
+        for part in [Part::Hooks, Part::Operations, Part::Boot] {
+            if !args.parts.is_empty() && !args.parts.contains(&part) {
+                continue;
+            }
+            let name = format!("{variant}, {}", part.section().title());
+            self.bar.set_message(name.clone());
+            self.bar.tick();
+            match self.part(variant, part, &args.only) {
+                Ok(costs) => {
+                    sections.insert(part.section(), costs);
+                }
+                Err(error) => {
+                    *complete = false;
+                    self.bar.suspend(|| say!("{name}: {error:#}{}", self.course.said()));
+                }
+            }
+        }
+        let dispatch = variant.dispatch.to_string();
+        Ok(Measured { backend: variant.backend_name(), dispatch, sections })
+    }
+
+    fn part(&self, variant: Variant, part: Part, only: &[String]) -> Result<Costs> {
+        let product = if part == Part::Hooks { Product::Conformance } else { Product::Monoguest };
+        let image = build::product(&self.workspace, product, variant)?;
+        let contender = Contender { name: variant.to_string(), image, append: String::new() };
+        let initrd: &Path = &self.initrd;
+        match part {
+            Part::Hooks => measure::hooks(&self.course, &contender),
+            Part::Operations => measure::operations(&self.course, &contender, initrd, only),
+            Part::Boot => measure::boot(&self.course, &contender, initrd),
+        }
+    }
+}

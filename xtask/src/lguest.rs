@@ -1,0 +1,128 @@
+//! The lguest hypervisor (`arch-lguest/host`): what QEMU must be given so that it runs a guest.
+//!
+//! A PVH loader hands over one module only, so the guests are packed into an archive: for each a folder with `image`,
+//! `initramfs`, `cmdline` and `config` (`arch-lguest/host/src/archive.rs`).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::cpio::{Node, Writer};
+use crate::qemu::Launch;
+use crate::report::Usage;
+use crate::workspace::Workspace;
+
+/// The hypervisor's package, and the executable in it.
+pub const PACKAGE: &str = "lguest-host";
+
+/// What the hypervisor is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+pub struct Hypervisor {
+    /// lguest: how many copies of the guest run at the same time, each with the memory asked for
+    #[arg(long, default_value = "1", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub guests: u8,
+
+    /// lguest: a guest's part of the processor's time, relative to the others'; once for each guest, the first one first
+    #[arg(long = "share", value_name = "SHARE", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub shares: Vec<u32>,
+
+    /// lguest: words for the hypervisor: counters (print what each guest has cost), restart=asked, restart=N
+    #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true)]
+    pub hypervisor_append: String,
+}
+
+impl Default for Hypervisor {
+    fn default() -> Self {
+        Self { guests: 1, shares: Vec::new(), hypervisor_append: String::new() }
+    }
+}
+
+/// Where the hypervisor's image is kept.
+pub fn hypervisor_path(workspace: &Workspace) -> PathBuf {
+    workspace.target.join("images").join(PACKAGE).join(PACKAGE)
+}
+
+/// What every copy of a guest starts from.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    /// ELF file
+    pub image: Vec<u8>,
+    /// Initramfs, if there is one
+    pub initramfs: Option<Vec<u8>>,
+    /// Command line
+    pub command_line: String,
+    /// Memory in MiB
+    pub memory: u32,
+}
+
+/// The guest that `launch` would start without a hypervisor.
+pub fn guest(launch: &Launch) -> Result<Guest> {
+    let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    Ok(Guest {
+        image: read(&launch.image)?,
+        initramfs: launch.initrd.as_deref().map(read).transpose()?,
+        command_line: launch.append.clone(),
+        memory: launch.hardware.memory,
+    })
+}
+
+/// The module for so many copies of a guest.
+pub fn archive(guest: &Guest, args: &Hypervisor) -> Vec<u8> {
+    let mut archive = Writer::default();
+    for number in 0..args.guests {
+        let share =
+            args.shares.get(usize::from(number)).map_or(String::new(), |share| format!("share={share}\n"));
+        let config = format!("memory={}\n{share}", guest.memory);
+        let mut file = |name: &str, bytes: &[u8]| {
+            archive.entry(&format!("{number}/{name}"), &Node::File(bytes.to_vec()), 0o644);
+        };
+        file("config", config.as_bytes());
+        file("cmdline", guest.command_line.as_bytes());
+        file("image", &guest.image);
+        if let Some(initramfs) = &guest.initramfs {
+            file("initramfs", initramfs);
+        }
+    }
+    archive.finish()
+}
+
+/// Makes of a launch of the guest itself one of the hypervisor with that guest; the hypervisor was built.
+pub fn wrap(workspace: &Workspace, launch: Launch, args: &Hypervisor, directory: &Path) -> Result<Launch> {
+    if launch.hardware.smp != 1 {
+        return Err(Usage("an lguest guest has one CPU: leave --smp out".to_owned()).into());
+    }
+    if args.shares.len() > usize::from(args.guests) {
+        return Err(Usage("there are more --share than guests".to_owned()).into());
+    }
+    let memory = launch.hardware.memory;
+    let archive = archive(&guest(&launch)?, args);
+    let path = directory.join("guests.cpio");
+    fs::write(&path, &archive).with_context(|| format!("cannot write {}", path.display()))?;
+
+    let mut launch = launch;
+    launch.image = hypervisor_path(workspace);
+    launch.initrd = Some(path);
+    launch.append.clone_from(&args.hypervisor_append);
+    launch.hardware.memory = machine_memory(memory, args.guests, archive.len());
+    Ok(launch)
+}
+
+/// MiB for the machine: each guest's memory on a boundary of 2 MiB, a thirty-second of it for shadow tables (half a MiB at
+/// least), the module, and room for the hypervisor.
+fn machine_memory(guest: u32, guests: u8, module_bytes: usize) -> u32 {
+    let each = guest.next_multiple_of(2) + 2 + guest.div_ceil(32).max(1);
+    let module = u32::try_from(module_bytes >> 20).unwrap_or(u32::MAX / 2) + 1;
+    each * u32::from(guests) + module + 16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machine_has_room_for_its_guests() {
+        assert_eq!(machine_memory(64, 1, 3 << 20), 68 + 4 + 16);
+        assert!(machine_memory(64, 3, 9 << 20) >= 3 * 64 + 9 + 16);
+    }
+}
