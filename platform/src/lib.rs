@@ -126,11 +126,38 @@ pub mod table {
     pub use crate::hooks::timer::Table as Timer;
 }
 
+/// The objects of the `dyn` dispatch control; made of one backend.
+pub mod object {
+    pub use crate::hooks::boot::Object as Boot;
+    pub use crate::hooks::clock::Object as Clock;
+    pub use crate::hooks::console::Object as Console;
+    pub use crate::hooks::cpu::Object as Cpu;
+    pub use crate::hooks::interrupts::Object as Interrupts;
+    pub use crate::hooks::paging::Object as Paging;
+    pub use crate::hooks::power::Object as Power;
+    pub use crate::hooks::smp::Object as Smp;
+    pub use crate::hooks::timer::Object as Timer;
+
+    /// Backends as objects.
+    pub mod through {
+        pub use crate::hooks::boot::Through as Boot;
+        pub use crate::hooks::clock::Through as Clock;
+        pub use crate::hooks::console::Through as Console;
+        pub use crate::hooks::cpu::Through as Cpu;
+        pub use crate::hooks::interrupts::Through as Interrupts;
+        pub use crate::hooks::paging::Through as Paging;
+        pub use crate::hooks::power::Through as Power;
+        pub use crate::hooks::smp::Through as Smp;
+        pub use crate::hooks::timer::Through as Timer;
+    }
+}
+
 /// Expands to one module of hook functions a part (`cpu`, `paging`, …), reached in the given way.
 ///
 /// `hooks!(static Backend)` goes through the traits, `hooks!(direct Backend)` calls the backend's own functions with no
 /// trait in the path, `hooks!(table Backend)` goes through tables of function pointers that [`install`] must fill
-/// before the first hook is called. `install()` exists in every mode.
+/// before the first hook is called, and `hooks!(dyn Backend)` calls methods of `&'static dyn` objects. `install()` exists
+/// in every mode.
 ///
 /// [`install`]: #table
 #[macro_export]

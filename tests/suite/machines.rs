@@ -2,7 +2,7 @@
 
 use super::script;
 use crate::testing::case::{Case, case};
-use crate::variant::Dispatch::{Direct, Static, Table};
+use crate::variant::Dispatch::{Direct, Dyn, Static, Table};
 use crate::variant::Profile;
 
 /// Checks what the guest sees of its machine, and uses all CPUs and a good part of the memory.
@@ -55,6 +55,7 @@ pub fn cases() -> Vec<Case> {
         ("q35", 1, 3072, Static),
         ("microvm", 1, 32, Static),
         ("microvm", 2, 128, Table),
+        ("pc", 2, 128, Dyn),
         ("microvm", 4, 256, Static),
         ("microvm", 2, 4096, Static),
     ] {

@@ -35,6 +35,8 @@ pub enum Dispatch {
     Direct,
     /// Through a table of function pointers
     Table,
+    /// Through methods of `&'static dyn` objects
+    Dyn,
 }
 
 /// A cargo profile of the workspace.
@@ -172,6 +174,7 @@ impl Variant {
             Dispatch::Static => backend,
             Dispatch::Direct => backend + ",dispatch-direct",
             Dispatch::Table => backend + ",dispatch-table",
+            Dispatch::Dyn => backend + ",dispatch-dyn",
         }
     }
 

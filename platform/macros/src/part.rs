@@ -1,4 +1,4 @@
-//! `#[part]`: table, names and call functions of one part trait.
+//! `#[part]`: table, object, names and call functions of one part trait.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
@@ -50,6 +50,22 @@ impl<'a> Hook<'a> {
         });
         let output = &self.signature.output;
         quote!(#unsafety fn(#(#types),*) #output)
+    }
+
+    /// A method with the hook's arguments.
+    fn method(&self) -> TokenStream {
+        let Self { documentation, signature, .. } = self;
+        let Signature { unsafety, ident, inputs, output, .. } = signature;
+        quote!(#(#documentation)* #unsafety fn #ident(&self, #inputs) #output)
+    }
+
+    /// A method that calls the backend `B`.
+    fn method_of_backend(&self, part: &Ident) -> TokenStream {
+        let Self { signature, arguments, .. } = self;
+        let Signature { unsafety, ident, inputs, output, .. } = signature;
+        let call = quote!(<B as #part>::#ident(#(#arguments),*));
+        let body = if unsafety.is_some() { quote!(unsafe { #call }) } else { call };
+        quote!(#unsafety fn #ident(&self, #inputs) #output { #body })
     }
 
     /// A public function that calls `target` with the hook's arguments.
@@ -107,6 +123,20 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
         }
     });
 
+    let methods = hooks.iter().map(Hook::method);
+    let methods_of_backend = hooks.iter().map(|hook| hook.method_of_backend(part));
+    let through_object = hooks.iter().map(|hook| {
+        let name = hook.name();
+        let Hook { documentation, signature, arguments } = hook;
+        quote! {
+            #(#documentation)*
+            #[inline(always)]
+            pub #signature {
+                // SAFETY: `install` named the object before any other CPU or hook ran, and nothing writes it again.
+                unsafe { (*(&raw const OBJECT)).assume_init().#name(#(#arguments),*) }
+            }
+        }
+    });
     Ok(quote! {
         #contract
 
@@ -126,6 +156,20 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
             pub fn of<B: #part>() -> Self {
                 Self { #(#names: B::#names),* }
             }
+        }
+
+        /// The hooks as methods of an object.
+        pub trait Object: Sync {
+            #(#methods;)*
+        }
+
+        /// A backend as an object.
+        #[derive(Clone, Copy, Debug)]
+        pub struct Through<B>(pub core::marker::PhantomData<fn() -> B>);
+
+        #[allow(clippy::undocumented_unsafe_blocks)]
+        impl<B: #part> Object for Through<B> {
+            #(#methods_of_backend)*
         }
 
         #[doc(hidden)]
@@ -176,6 +220,26 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
                         unsafe { (&raw mut TABLE).write_volatile(core::mem::MaybeUninit::new(table)) };
                     }
                     #(#through_table)*
+                }
+            };
+            (dyn $backend:ty) => {
+                #[doc = #module_documentation]
+                #[allow(clippy::undocumented_unsafe_blocks, unused_imports)]
+                pub mod #module {
+                    use super::*;
+                    use platform::*;
+                    static mut OBJECT: core::mem::MaybeUninit<&'static dyn platform::object::#part> =
+                        core::mem::MaybeUninit::uninit();
+                    /// Names an object the optimizer cannot know.
+                    pub fn install() {
+                        type Part = <$backend as platform::Platform>::#part;
+                        let object: &'static dyn platform::object::#part =
+                            &platform::object::through::#part::<Part>(core::marker::PhantomData);
+                        let object = core::hint::black_box(object);
+                        // SAFETY: runs once, before any hook is called and before any other CPU runs.
+                        unsafe { (&raw mut OBJECT).write_volatile(core::mem::MaybeUninit::new(object)) };
+                    }
+                    #(#through_object)*
                 }
             };
         }

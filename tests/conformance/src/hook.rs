@@ -17,5 +17,7 @@ compile_error!("name a backend: --features native");
 platform::hooks!(table Backend);
 #[cfg(all(feature = "dispatch-direct", not(feature = "dispatch-table")))]
 platform::hooks!(direct Backend);
-#[cfg(not(any(feature = "dispatch-direct", feature = "dispatch-table")))]
+#[cfg(all(feature = "dispatch-dyn", not(any(feature = "dispatch-direct", feature = "dispatch-table"))))]
+platform::hooks!(dyn Backend);
+#[cfg(not(any(feature = "dispatch-direct", feature = "dispatch-table", feature = "dispatch-dyn")))]
 platform::hooks!(static Backend);

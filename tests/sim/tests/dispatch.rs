@@ -19,6 +19,11 @@ mod through_table {
     platform::hooks!(table sim::Sim<Tiny>);
 }
 
+mod through_objects {
+    use super::Tiny;
+    platform::hooks!(dyn sim::Sim<Tiny>);
+}
+
 macro_rules! wait_until {
     ($mode:ident, $time:expr) => {
         $mode::install();
@@ -37,9 +42,10 @@ fn every_mode_reaches_the_same_machine() {
                 wait_until!(through_trait, 1);
                 wait_until!(without_trait, 2);
                 wait_until!(through_table, 3);
+                wait_until!(through_objects, 4);
             },
             ..SCRIPT
         };
-        assert_eq!(run(Machine::new(), script).expect(End::PowerOff).reports, ["1", "2", "3"]);
+        assert_eq!(run(Machine::new(), script).expect(End::PowerOff).reports, ["1", "2", "3", "4"]);
     });
 }

@@ -56,19 +56,19 @@ pub const ALLOWED: &[Allowed] = &[
         backend: "lguest",
         function: "",
         what: What::These(&[Mnemonic::Syscall]),
-        why: "`syscall` is how a hypercall is made",
+        why: "`syscall` makes a hypercall",
     },
     Allowed {
         backend: "lguest",
         function: "",
         what: What::These(&[Mnemonic::Rdfsbase, Mnemonic::Rdgsbase, Mnemonic::Wrfsbase, Mnemonic::Wrgsbase]),
-        why: "the host sets CR4.FSGSBASE",
+        why: "the host has set CR4.FSGSBASE",
     },
     Allowed {
         backend: "lguest",
         function: "lguest_noirq_",
         what: What::These(&[Mnemonic::Iretq]),
-        why: "the return stays at CPL 3, and these instructions the host knows as a place where it delivers no interrupt",
+        why: "a return stays at CPL 3 and the host completes it",
     },
     Allowed {
         backend: "vmi",
@@ -87,19 +87,19 @@ pub const ALLOWED: &[Allowed] = &[
         backend: "vmi",
         function: "",
         what: What::These(&[Mnemonic::Rdfsbase, Mnemonic::Rdgsbase, Mnemonic::Wrfsbase, Mnemonic::Wrgsbase]),
-        why: "used if the ROM lets the kernel set CR4.FSGSBASE",
+        why: "the ROM has let the kernel set CR4.FSGSBASE",
     },
     Allowed {
         backend: "vmi",
         function: "arch_native::",
         what: What::Selectors,
-        why: "selectors are the kernel's own, with the privilege level the ROM gave them",
+        why: "a selector is the kernel's own, at the level the ROM gave it",
     },
     Allowed {
         backend: "vmi",
         function: "x86_64::instructions::segmentation::",
         what: What::Selectors,
-        why: "selectors are the kernel's own, with the privilege level the ROM gave them",
+        why: "a selector is the kernel's own, at the level the ROM gave it",
     },
 ];
 
