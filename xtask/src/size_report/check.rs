@@ -42,7 +42,9 @@ fn control_is_real(figures: &Figures, baseline: Option<&Figures>, faults: &mut V
                 .push(format!("{name} is no control: {elsewhere} sites of {hook} do not go through a table"));
         }
     }
-    let Some(baseline) = baseline else { return };
+    // A method's place in its table is a number, so the compiler may make one call of two methods' of an object, which
+    // leaves one hook without a site of its own. A slot of a table is an address: there such a call is found.
+    let Some(baseline) = baseline.filter(|_| figures.dispatch != "dyn") else { return };
     for (hook, of_static) in figures.sites.iter().zip(&baseline.sites) {
         let shared = figures.merged.contains_key(&hook.hook.to_string());
         if hook.total().sites == 0 && of_static.total().sites > 0 && !shared {
