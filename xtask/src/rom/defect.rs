@@ -81,6 +81,8 @@ const PCI_OFFSET: usize = 24;
 const HYPERVISOR_OFFSET: usize = 32;
 const DATA_OFFSET: usize = 48;
 const CPU_BYTES_OFFSET: usize = 56;
+/// `ud2`.
+const UNDEFINED: [u8; 2] = [0x0f, 0x0b];
 /// `mov rax, imm32; ret`: as many bytes as the header has for `VMI_Init`.
 const RETURN: [u8; 8] = [0x48, 0xc7, 0xc0, 0, 0, 0, 0, 0xc3];
 
@@ -91,6 +93,17 @@ impl Defect {
             Self::PastTheEnd => SCAN_END - SCAN_STEP,
             _ => SCAN_START,
         }
+    }
+
+    /// Whether `VMI_Init` succeeds and a relocation is bad.
+    const fn is_in_relocations(self) -> bool {
+        matches!(
+            self,
+            Self::RelocationBefore(_)
+                | Self::RelocationBehind(_)
+                | Self::RelocationType(_)
+                | Self::Relocation(..)
+        )
     }
 
     /// The ROM with this defect, and no other.
@@ -137,6 +150,13 @@ impl Defect {
             Self::RelocationType(call) => answer(&mut rom, call, 512, 7)?,
             Self::Relocation(call, kind) => answer(&mut rom, call, 512, kind)?,
             Self::Checksum | Self::PastTheEnd => {}
+        }
+        // What must not be executed any more ends whoever does.
+        if !self.is_in_relocations() {
+            rom[Header::GET_RELOC_OFFSET..][..2].copy_from_slice(&UNDEFINED);
+            if !matches!(self, Self::InitFails | Self::NoClock) {
+                rom[Header::INIT_OFFSET..][..2].copy_from_slice(&UNDEFINED);
+            }
         }
         set_checksum(&mut rom);
         if self == Self::Checksum {

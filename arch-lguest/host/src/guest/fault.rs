@@ -26,6 +26,9 @@ impl Guest {
         error_code: u32,
         host: &mut impl Host,
     ) -> Result<(), Broken> {
+        if let Some(data) = self.vcpu.data {
+            self.run_ring(data, host)?;
+        }
         let user = context.mode == Mode::User;
         let access = Access { write: error_code & WRITE != 0, execute: error_code & FETCH != 0, user };
         let memory = self.memory;
@@ -39,7 +42,6 @@ impl Guest {
             return Ok(());
         };
         if let Some(data) = self.vcpu.data {
-            self.run_ring(data, host)?;
             data.cr2.store(address.0, Relaxed);
         }
         self.vcpu.fault = user.then_some(address);

@@ -12,7 +12,10 @@ use super::{EntryPoints, Guest, Host, Outcome, State};
 use crate::context::Context;
 use crate::memory::GuestPhys;
 use crate::rule::{Broken, Rule};
+use crate::tables::entry::{ACCESSED, PRESENT};
 use crate::tables::entry_range;
+use crate::tables::guest::GuestRoot;
+use crate::tables::shadow::Access;
 
 /// A call that does not change where the guest goes on, with its arguments: RDI, RSI, RDX.
 struct Call {
@@ -113,6 +116,11 @@ impl Guest {
                     return self.refresh(first, page, VirtAddr(0)).map(|()| None);
                 }
                 self.refresh(first, page, page + PAGE_SIZE)?;
+                // An entry marked accessed says that the page will be used.
+                let soon = third & (PRESENT | ACCESSED) == PRESENT | ACCESSED;
+                if soon && self.shadow().guest_root() == GuestRoot::Table(GuestPhys(first)) {
+                    self.shadow().fill(&memory, page, Access::default())?;
+                }
             }
             Hypercall::SetRange => self.refresh(first, VirtAddr(second), VirtAddr(third))?,
             Hypercall::SetPgd => {

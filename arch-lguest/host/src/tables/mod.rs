@@ -1,6 +1,6 @@
 //! Address translation: the guest's tables, and the shadows that the processor walks.
 
-mod entry;
+pub(crate) mod entry;
 pub mod guest;
 mod pool;
 pub mod shadow;

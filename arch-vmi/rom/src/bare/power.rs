@@ -4,7 +4,7 @@ use core::arch::asm;
 
 use vmi_abi::{RebootKind, TablePointer};
 
-use super::machine::tsc;
+use super::machine::{IrqGuard, tsc};
 use super::processor::{in_long, out_byte, out_long, out_word};
 
 const CONFIGURATION_ADDRESS: u16 = 0xcf8;
@@ -68,8 +68,7 @@ pub extern "C" fn reboot(kind: u64) {
 }
 
 pub extern "C" fn shutdown() {
-    // SAFETY: the machine is to go off.
-    unsafe { asm!("cli", options(nostack)) };
+    let _guard = IrqGuard::new();
     if let Some(base) = ports() {
         // The type of "soft off": 0 in PIIX4 and in QEMU's ICH9, 7 in a real one, for which 0 is "on".
         for kind in [0, 7] {
