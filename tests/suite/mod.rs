@@ -16,6 +16,7 @@ mod memory;
 mod programs;
 mod rom;
 mod shell;
+mod vmi;
 
 use std::collections::BTreeSet;
 
@@ -36,6 +37,7 @@ pub fn cases(workspace: &Workspace, extent: Extent) -> Result<Vec<Case>> {
     cases.extend(initramfs::cases());
     cases.extend(elf_files::cases());
     cases.extend(rom::cases());
+    cases.extend(vmi::cases());
     cases.extend(machines::cases());
     cases.extend(memory::cases());
     cases.extend(shell::cases());

@@ -88,7 +88,7 @@ impl Drop for Watching<'_> {
     fn drop(&mut self) {
         let waiter = Waiter::Watcher(self.watch.clone());
         for file in self.files {
-            file.queues(&mut |queue| queue.remove(&waiter));
+            file.queues(&mut |queue| _ = queue.remove(&waiter));
         }
     }
 }

@@ -33,11 +33,12 @@ pub fn run_idle() -> ! {
     loop {
         yield_now();
         cpu::irq_disable();
+        leave_unused_space();
+        crate::time::before_idle();
+        // The last look: what another CPU queues later comes with an interrupt, which ends the wait.
         if this_cpu().need_resched.load(Ordering::Relaxed) {
             cpu::irq_enable();
         } else {
-            leave_unused_space();
-            crate::time::before_idle();
             cpu::wait_for_interrupt();
         }
     }

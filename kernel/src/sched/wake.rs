@@ -43,10 +43,16 @@ fn wake_from(task: &Arc<Task>, wanted: impl Fn(u8) -> bool) {
         if task.sched.cpu() != home {
             continue;
         }
-        if !wanted(task.sched.state.load(Ordering::Relaxed)) {
+        let state = task.sched.state.load(Ordering::Relaxed);
+        if !wanted(state) {
             return;
         }
-        task.sched.state.store(RUNNABLE, Ordering::Relaxed);
+        // Not a plain store: a task that has not given way yet changes its state without the lock, and may have ended.
+        let made_ready =
+            task.sched.state.compare_exchange(state, RUNNABLE, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if !made_ready {
+            continue;
+        }
         if queue.runs(task) {
             // It has not got round to giving way.
             return;
@@ -55,11 +61,8 @@ fn wake_from(task: &Arc<Task>, wanted: impl Fn(u8) -> bool) {
         if target == home {
             enqueue(queue, per_cpu, home, task.clone());
         } else {
-            task.sched.cpu.store(target.0, Ordering::Relaxed);
             drop(queue);
-            if let Some(per_cpu) = percpu::of(target) {
-                enqueue(per_cpu.run_queue.lock(), per_cpu, target, task.clone());
-            }
+            place(task, target);
         }
         return;
     }
@@ -67,12 +70,24 @@ fn wake_from(task: &Arc<Task>, wanted: impl Fn(u8) -> bool) {
 
 /// Makes a task ready that is queued nowhere: one that never ran, or that has to move.
 pub fn enqueue_new(task: &Arc<Task>) {
-    let here = cpu_id();
-    let target = choose_cpu(task, here);
-    task.sched.cpu.store(target.0, Ordering::Relaxed);
+    let target = choose_cpu(task, cpu_id());
     task.sched.state.store(RUNNABLE, Ordering::Release);
-    if let Some(per_cpu) = percpu::of(target) {
-        enqueue(per_cpu.run_queue.lock(), per_cpu, target, task.clone());
+    place(task, target);
+}
+
+/// Queues a ready task that is queued nowhere on `target`, or elsewhere if it may not run there any more.
+fn place(task: &Arc<Task>, mut target: CpuId) {
+    loop {
+        let Some(per_cpu) = percpu::of(target) else { panic!("CPU {} is not there", target.0) };
+        task.sched.cpu.store(target.0, Ordering::Relaxed);
+        let queue = per_cpu.run_queue.lock();
+        // Whoever changes the affinity from now on finds the task in this queue.
+        if task.sched.may_run_on(target) {
+            enqueue(queue, per_cpu, target, task.clone());
+            return;
+        }
+        drop(queue);
+        target = choose_cpu(task, target);
     }
 }
 

@@ -8,6 +8,8 @@
 
 mod irq_lock;
 mod mutex;
+#[cfg(test)]
+mod sim_tests;
 mod spin_lock;
 mod wait_queue;
 

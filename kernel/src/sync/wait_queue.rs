@@ -59,7 +59,8 @@ impl WaitQueue {
     }
 
     /// Wakes the task that has waited longest, and tells every watcher. Returns whether there was such a task. A woken
-    /// entry leaves the queue.
+    /// entry leaves the queue. A task that gives up just then hands the wake-up on to the next one; one that finds what
+    /// it waited for, and more, wakes the next itself.
     pub fn wake_one(&self) -> bool {
         let mut queue = self.0.lock();
         let mut index = 0;
@@ -112,11 +113,25 @@ impl WaitQueue {
         self.0.lock().push_back(waiter);
     }
 
-    /// Removes an entry, if it is still there.
-    pub fn remove(&self, waiter: &Waiter) {
+    /// Removes an entry; whether it was still there.
+    pub fn remove(&self, waiter: &Waiter) -> bool {
         let mut queue = self.0.lock();
-        if let Some(index) = queue.iter().position(|other| other.is(waiter)) {
-            queue.remove(index);
+        match queue.iter().position(|other| other.is(waiter)) {
+            Some(index) => queue.remove(index).is_some(),
+            None => false,
+        }
+    }
+
+    /// Announces that `task`, the running one, is about to wait, and makes sure that it is in the queue.
+    ///
+    /// In this order: whoever takes the entry out finds a task that waits, so that it looks at its condition again before
+    /// it sleeps, and is back in the queue then. The other way round, a wake-up could take the entry and do nothing more,
+    /// and the task would sleep, if somebody else was quicker to use what it was woken for, where nobody finds it.
+    fn prepare(&self, task: &Task, waiter: &Waiter, state: BlockedState) {
+        task.prepare_to_block(state);
+        let mut queue = self.0.lock();
+        if !queue.iter().any(|other| other.is(waiter)) {
+            queue.push_back(waiter.clone());
         }
     }
 
@@ -142,8 +157,7 @@ impl WaitQueue {
         let waiter = Waiter::Task(task.clone());
         let timeout = deadline.map(|at| time::wake_at(&task, at));
         let result = loop {
-            self.add(waiter.clone());
-            task.prepare_to_block(BlockedState::Interruptible);
+            self.prepare(&task, &waiter, BlockedState::Interruptible);
             if let Some(value) = condition() {
                 break Ok(Some(value));
             }
@@ -154,10 +168,13 @@ impl WaitQueue {
                 break Err(Interrupted);
             }
             sched::block();
-            self.remove(&waiter);
         };
         task.cancel_block();
-        self.remove(&waiter);
+        let woken = !self.remove(&waiter);
+        if woken && !matches!(result, Ok(Some(_))) {
+            // What this wake-up was for is still there, and may be for others.
+            self.wake_one();
+        }
         drop(timeout);
         result
     }
@@ -170,15 +187,13 @@ impl WaitQueue {
         let task = current().shared();
         let waiter = Waiter::Task(task.clone());
         loop {
-            self.add(waiter.clone());
-            task.prepare_to_block(BlockedState::Uninterruptible);
+            self.prepare(&task, &waiter, BlockedState::Uninterruptible);
             if let Some(value) = condition() {
                 task.cancel_block();
                 self.remove(&waiter);
                 return value;
             }
             sched::block();
-            self.remove(&waiter);
         }
     }
 }

@@ -1,9 +1,9 @@
 //! ROMs with something wrong, made from a good one.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use vmi_abi::{Call, Header, SCAN_END, SCAN_START, SCAN_STEP};
 
-use super::image::{jump, set_checksum};
+use super::image::{SPARE_BYTES, jump, set_checksum};
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -178,8 +178,9 @@ fn fail_init(rom: &mut [u8], status: i32) {
 }
 
 /// Puts code before `VMI_GetRelocationInfo` that answers for one call with an address, by its offset in the ROM, and a type.
-fn answer(rom: &mut Vec<u8>, call: Call, offset: i32, kind: u8) -> Result<()> {
-    let code_at = rom.len();
+fn answer(rom: &mut [u8], call: Call, offset: i32, kind: u8) -> Result<()> {
+    let code_at = rom.len() - SPARE_BYTES;
+    ensure!(rom[code_at..].iter().all(|&byte| byte == 0), "the ROM has no room for a defect");
     let entry = Header::GET_RELOC_OFFSET;
     let distance = i32::from_le_bytes(rom[entry + 1..entry + 5].try_into()?);
     let original = i32::try_from(entry)? + 5 + distance;
@@ -194,9 +195,7 @@ fn answer(rom: &mut Vec<u8>, call: Call, offset: i32, kind: u8) -> Result<()> {
     code.extend((offset - at(&code)? - 4).to_le_bytes());
     // mov edx, kind; ret
     code.extend([0xba, kind, 0, 0, 0, 0xc3]);
-    rom.extend(code);
-    rom.resize(rom.len().next_multiple_of(2048), 0);
-    rom[2] = u8::try_from(rom.len() / 512)?;
+    rom[code_at..][..code.len()].copy_from_slice(&code);
     let jump = jump(entry, u64::try_from(code_at)?)?;
     rom[entry..entry + 8].copy_from_slice(&jump);
     Ok(())

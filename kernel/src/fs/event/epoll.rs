@@ -84,7 +84,7 @@ impl Item {
 
     fn leave_queues(self: &Arc<Self>, file: &OpenFile) {
         let waiter = Waiter::Watcher(self.clone());
-        each_queue(file, self.entered_for.load(Ordering::Relaxed), &mut |queue| queue.remove(&waiter));
+        each_queue(file, self.entered_for.load(Ordering::Relaxed), &mut |queue| _ = queue.remove(&waiter));
     }
 
     /// Events that are there and that it is interested in.
