@@ -1,20 +1,20 @@
 //! The tasks that wait for one CPU.
 
-use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use platform::{CpuId, IrqState};
 
+use super::ready::ReadyList;
 use crate::mm::AddressSpace;
 use crate::process::Task;
 
 /// One CPU's tasks.
 pub struct RunQueue {
     /// Ready, with some of their slice left: these run first.
-    fresh: VecDeque<Arc<Task>>,
+    fresh: ReadyList,
     /// Ready, with a new slice.
-    spent: VecDeque<Arc<Task>>,
+    spent: ReadyList,
     /// The running task.
     current: Option<Arc<Task>>,
     /// Runs when nothing else does.
@@ -41,8 +41,8 @@ impl RunQueue {
     /// A queue with no task at all.
     pub const fn new() -> Self {
         Self {
-            fresh: VecDeque::new(),
-            spent: VecDeque::new(),
+            fresh: ReadyList::new(),
+            spent: ReadyList::new(),
             current: None,
             idle: None,
             previous: None,
@@ -88,37 +88,29 @@ impl RunQueue {
 
     /// Queues a task that has some of its slice left.
     pub(super) fn push_fresh(&mut self, task: Arc<Task>) {
-        self.fresh.push_back(task);
+        self.fresh.push(task);
     }
 
     /// Queues a task that has just been given a new slice.
     pub(super) fn push_spent(&mut self, task: Arc<Task>) {
-        self.spent.push_back(task);
+        self.spent.push(task);
     }
 
     /// The next to run.
     pub(super) fn pop(&mut self) -> Option<Arc<Task>> {
-        self.fresh.pop_front().or_else(|| self.spent.pop_front())
+        self.fresh.pop().or_else(|| self.spent.pop())
     }
 
     /// Takes a task that may run on `cpu` and waits here: the one that would wait longest.
     pub(super) fn steal_for(&mut self, cpu: CpuId) -> Option<Arc<Task>> {
-        for queue in [&mut self.spent, &mut self.fresh] {
-            if let Some(index) = queue.iter().rposition(|task| task.sched.affinity().contains(cpu)) {
-                return queue.remove(index);
-            }
-        }
-        None
+        let may_run = |task: &Task| task.sched.affinity().contains(cpu);
+        self.spent.take_last(may_run).or_else(|| self.fresh.take_last(may_run))
     }
 
     /// Takes out a task that waits here.
     pub(super) fn remove(&mut self, task: &Task) -> Option<Arc<Task>> {
-        for queue in [&mut self.spent, &mut self.fresh] {
-            if let Some(index) = queue.iter().position(|other| core::ptr::eq(Arc::as_ptr(other), task)) {
-                return queue.remove(index);
-            }
-        }
-        None
+        let it = |other: &Task| core::ptr::eq(other, task);
+        self.spent.take_last(it).or_else(|| self.fresh.take_last(it))
     }
 
     /// Whether `task` is the one that runs.
