@@ -15,6 +15,7 @@ mod memory;
 mod programs;
 mod rom;
 mod shell;
+mod vmi;
 
 use std::collections::BTreeSet;
 
@@ -33,6 +34,7 @@ pub fn cases(workspace: &Workspace) -> Result<Vec<Case>> {
     cases.extend(initramfs::cases());
     cases.extend(elf_files::cases());
     cases.extend(rom::cases());
+    cases.extend(vmi::cases());
     cases.extend(machines::cases());
     cases.extend(memory::cases());
     cases.extend(shell::cases());

@@ -10,7 +10,10 @@ use platform::{
 
 use super::entry::{Entry, LeafKind, Level};
 use super::walker::{Table, TableMemory, Walker};
-use super::{KernelFrames, USER_ENTRIES, direct_table, flush, frame_of, kernel_root, new_top_level, space};
+use super::{
+    KernelFrames, USER_ENTRIES, direct_table, flush, frame_of, kernel_root, new_top_level, space, unlinked,
+};
+use crate::layout::KERNEL_WINDOW;
 use crate::machine::Machine;
 
 /// [`platform::Paging`] of a PC.
@@ -166,10 +169,19 @@ impl<K: Kernel, M: Machine> platform::Paging for PcPaging<K, M> {
     }
 
     fn unmap_kernel(pages: PageRange, taken: &mut FrameBatch) -> VirtAddr {
-        pc_kernel::<K, M>(CacheMode::WriteBack).unmap(pages, taken)
+        let walker = pc_kernel::<K, M>(CacheMode::WriteBack);
+        let reached = walker.unmap(pages, taken);
+        walker.unlink_empty(PageRange::new(pages.start, reached), unlinked::add);
+        reached
     }
 
     fn flush_kernel(pages: PageRange, cpus: CpuSet) {
-        flush::kernel::<M>(pages, cpus);
+        let tables = unlinked::take();
+        if tables.is_empty() {
+            return flush::kernel::<M>(pages, cpus);
+        }
+        // So much that every processor drops all it knows, tables too, and not only of the space that is active there.
+        flush::kernel::<M>(PageRange::new(KERNEL_WINDOW.0, KERNEL_WINDOW.1), cpus);
+        tables.for_each(K::free_table_frame);
     }
 }

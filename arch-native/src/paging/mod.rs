@@ -7,6 +7,8 @@ pub(crate) mod flush;
 mod hooks;
 #[cfg(feature = "pc")]
 pub(crate) mod space;
+#[cfg(feature = "pc")]
+mod unlinked;
 pub mod walker;
 #[cfg(feature = "pc")]
 pub(crate) mod window;

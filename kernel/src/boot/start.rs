@@ -55,6 +55,7 @@ pub fn boot_cpu(info: &'static BootInfo) -> ! {
 
     time::init();
     ids::init();
+    mm::init_stacks();
     random::init();
     fs::init();
     vdso::init();

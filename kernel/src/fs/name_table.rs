@@ -117,7 +117,7 @@ impl<T> NameTable<T> {
         let mut index = Vec::new();
         index.try_reserve_exact(slots).map_err(|_| Errno::ENOMEM)?;
         index.resize(slots, FREE);
-        self.entries.retain(Option::is_some);
+        self.close_gaps(more);
         self.index = index;
         if slots > 0 {
             for at in 0..self.entries.len() {
@@ -128,6 +128,19 @@ impl<T> NameTable<T> {
             }
         }
         Ok(())
+    }
+
+    /// Moves the entries together; if that leaves a lot of room, to a smaller piece of memory with room for `more`. If there is
+    /// none, they stay where they are.
+    fn close_gaps(&mut self, more: usize) {
+        let wanted = self.used + more;
+        let mut closed = Vec::new();
+        if self.entries.capacity() > 4 * wanted && closed.try_reserve_exact(wanted).is_ok() {
+            closed.extend(self.entries.drain(..).filter(Option::is_some));
+            self.entries = closed;
+        } else {
+            self.entries.retain(Option::is_some);
+        }
     }
 
     /// Takes an entry out.
@@ -141,9 +154,13 @@ impl<T> NameTable<T> {
         while matches!(self.entries.last(), Some(None)) {
             self.entries.pop();
         }
-        if self.entries.len() > 2 * self.used + LINEAR {
+        let half_empty = self.entries.len() > 2 * self.used + LINEAR;
+        if half_empty || (self.used <= LINEAR / 2 && !self.index.is_empty()) {
             // For lack of memory the gaps simply stay.
             let _ = self.rebuild(0);
+        }
+        if self.used == 0 {
+            self.entries = Vec::new();
         }
         Some(entry.value)
     }

@@ -23,5 +23,5 @@ pub use direct_map::{direct, set_direct_map};
 pub use extended::ExtendedArea;
 pub use page::Page;
 pub use space::{AddressSpace, Backing, MappedFile};
-pub use stack::{KernelStack, set_kernel_window, trim_stacks};
+pub use stack::{KernelStack, init_stacks, set_kernel_window, trim_stacks};
 pub use user::UserAddr;

@@ -32,11 +32,12 @@ static LET_GO: WaitQueue = WaitQueue::new();
 /// How often that was.
 static TIMES_LET_GO: AtomicU64 = AtomicU64::new(0);
 
-/// Gives back what the kernel keeps for speed alone: unused stacks, empty slabs. Context: a task, interrupts enabled, no
+/// Gives back what the kernel keeps for speed alone: unused stacks and queues, empty slabs. Context: a task, interrupts enabled, no
 /// lock held that is not a sleeping one.
 pub fn reclaim() {
     trim_stacks_to(0);
     futex::shrink();
+    time::shrink_timers();
     HEAP.shrink();
 }
 

@@ -80,6 +80,7 @@ pub fn init_boot_cpu() {
 /// Makes the data of a CPU about to start. Returns the head for the platform.
 pub fn create(cpu: CpuId) -> &'static mut CpuLocal {
     let data: &'static PerCpu = Box::leak(Box::new(PerCpu::new(cpu)));
+    crate::time::reserve_timers(data);
     CPUS[cpu.index()].store((&raw const *data).cast_mut(), Ordering::Release);
     // SAFETY: the CPU does not run yet, and nobody else looks at its head.
     unsafe { &mut *data.local.get() }

@@ -50,9 +50,7 @@ pub fn made() -> u64 {
 
 /// Takes the memory for all numbers there can be, so that it is not taken little by little. At boot.
 pub fn init() {
-    let mut pids = PIDS.lock();
-    let highest = PID_MAX - 1;
-    if pids.used.take(highest).is_err() || pids.used.free(highest).is_err() {
+    if PIDS.lock().used.make_room(PID_MAX).is_err() {
         log::warn!("there is no memory for all process numbers");
     }
 }

@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
+use intrusive_collections::LinkedListAtomicLink;
 use platform::{CpuId, CpuSet, ExtendedState, TrapFrame, UserBases, VirtAddr};
 
 use super::{Pid, Process};
@@ -38,6 +39,8 @@ pub struct Task {
     pub process: Arc<Process>,
     /// The scheduler's part.
     pub sched: SchedState,
+    /// Its place among those that wait for a CPU.
+    pub run_link: LinkedListAtomicLink,
     /// Where it left off.
     pub context: Context,
     /// Pending and blocked signals.
@@ -181,6 +184,7 @@ impl Task {
             tid: AtomicI32::new(tid.0),
             process,
             sched,
+            run_link: LinkedListAtomicLink::new(),
             context,
             signals: TaskSignals::new(),
             work: AtomicU32::new(0),

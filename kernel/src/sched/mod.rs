@@ -10,7 +10,6 @@ mod context;
 mod idle;
 mod policy;
 mod queue;
-mod ready;
 mod slice;
 mod switch;
 mod wake;
@@ -69,8 +68,6 @@ pub struct SchedState {
     pub(crate) involuntary_switches: AtomicU64,
     /// Whether this is a CPU's idle task, which is never queued.
     pub(crate) idle: AtomicBool,
-    /// Its place among the ready tasks of a CPU.
-    ready: ready::ReadyLink,
     /// What is kept for those who ask.
     pub remembered: Remembered,
 }
@@ -89,7 +86,6 @@ impl SchedState {
             voluntary_switches: AtomicU64::new(0),
             involuntary_switches: AtomicU64::new(0),
             idle: AtomicBool::new(false),
-            ready: ready::ReadyLink::new(),
             remembered: Remembered::new(),
         }
     }

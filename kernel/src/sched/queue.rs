@@ -3,18 +3,26 @@
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
+use intrusive_collections::{LinkedList, intrusive_adapter};
 use platform::{CpuId, IrqState};
 
-use super::ready::ReadyList;
 use crate::mm::AddressSpace;
 use crate::process::Task;
+
+intrusive_adapter!(ByRunLink = Arc<Task>: Task { run_link => intrusive_collections::LinkedListAtomicLink });
+
+/// Tasks in the order of their turns. They are linked by what they have themselves, so that a task that becomes ready never
+/// needs memory.
+type Waiting = LinkedList<ByRunLink>;
 
 /// One CPU's tasks.
 pub struct RunQueue {
     /// Ready, with some of their slice left: these run first.
-    fresh: ReadyList,
+    fresh: Waiting,
     /// Ready, with a new slice.
-    spent: ReadyList,
+    spent: Waiting,
+    /// How many are in both.
+    waiting: usize,
     /// The running task.
     current: Option<Arc<Task>>,
     /// Runs when nothing else does.
@@ -41,8 +49,9 @@ impl RunQueue {
     /// A queue with no task at all.
     pub const fn new() -> Self {
         Self {
-            fresh: ReadyList::new(),
-            spent: ReadyList::new(),
+            fresh: Waiting::new(ByRunLink::NEW),
+            spent: Waiting::new(ByRunLink::NEW),
+            waiting: 0,
             current: None,
             idle: None,
             previous: None,
@@ -60,12 +69,12 @@ impl RunQueue {
 
     /// Whether no task waits.
     pub fn is_empty(&self) -> bool {
-        self.fresh.is_empty() && self.spent.is_empty()
+        self.waiting == 0
     }
 
     /// How many tasks wait.
     pub fn len(&self) -> usize {
-        self.fresh.len() + self.spent.len()
+        self.waiting
     }
 
     /// Time the CPU has had nothing to do.
@@ -88,29 +97,46 @@ impl RunQueue {
 
     /// Queues a task that has some of its slice left.
     pub(super) fn push_fresh(&mut self, task: Arc<Task>) {
-        self.fresh.push(task);
+        self.fresh.push_back(task);
+        self.waiting += 1;
     }
 
     /// Queues a task that has just been given a new slice.
     pub(super) fn push_spent(&mut self, task: Arc<Task>) {
-        self.spent.push(task);
+        self.spent.push_back(task);
+        self.waiting += 1;
     }
 
     /// The next to run.
     pub(super) fn pop(&mut self) -> Option<Arc<Task>> {
-        self.fresh.pop().or_else(|| self.spent.pop())
+        let next = self.fresh.pop_front().or_else(|| self.spent.pop_front())?;
+        self.waiting -= 1;
+        Some(next)
     }
 
     /// Takes a task that may run on `cpu` and waits here: the one that would wait longest.
     pub(super) fn steal_for(&mut self, cpu: CpuId) -> Option<Arc<Task>> {
-        let may_run = |task: &Task| task.sched.affinity().contains(cpu);
-        self.spent.take_last(may_run).or_else(|| self.fresh.take_last(may_run))
+        self.take_last(|task| task.sched.affinity().contains(cpu))
     }
 
     /// Takes out a task that waits here.
     pub(super) fn remove(&mut self, task: &Task) -> Option<Arc<Task>> {
-        let it = |other: &Task| core::ptr::eq(other, task);
-        self.spent.take_last(it).or_else(|| self.fresh.take_last(it))
+        self.take_last(|other| core::ptr::eq(other, task))
+    }
+
+    /// Takes out the one that would wait longest of those that are as `wanted`.
+    fn take_last(&mut self, wanted: impl Fn(&Task) -> bool) -> Option<Arc<Task>> {
+        for queue in [&mut self.spent, &mut self.fresh] {
+            let mut place = queue.back_mut();
+            while let Some(task) = place.get() {
+                if wanted(task) {
+                    self.waiting -= 1;
+                    return place.remove();
+                }
+                place.move_prev();
+            }
+        }
+        None
     }
 
     /// Whether `task` is the one that runs.

@@ -28,7 +28,7 @@ pub use sleep::sleep_until;
 pub use source::{SourceClock, Start, TimerSource, TimerSpec};
 pub use timers::{
     CpuTimers, TimerGuard, TimerHandle, TimerTarget, arm, arm_slice, armed_count, before_idle,
-    on_timer_interrupt, wake_at,
+    on_timer_interrupt, reserve as reserve_timers, shrink as shrink_timers, wake_at,
 };
 pub use wall::{realtime, realtime_offset, set_realtime};
 
@@ -42,7 +42,8 @@ pub fn now() -> Nanoseconds {
     clock::now()
 }
 
-/// Sets the wall clock by the platform's. Once, on the boot CPU, after discovery.
+/// Sets the wall clock by the platform's, and takes the memory for the boot CPU's timers. Once, on that CPU, after discovery.
 pub fn init() {
+    timers::reserve(crate::percpu::this_cpu());
     wall::init(clock::wall_clock_at_boot());
 }

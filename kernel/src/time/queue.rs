@@ -6,7 +6,7 @@
 use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
 
-use platform::Nanoseconds;
+use platform::{Nanoseconds, PAGE_SIZE};
 
 /// Children of a heap node.
 const FAN_OUT: usize = 4;
@@ -56,6 +56,8 @@ pub struct TimerQueue<T> {
     slots: Vec<Slot<T>>,
     free: u32,
     sequence: u64,
+    /// What the generation of a slot begins with: more than that of any slot given back.
+    first_generation: u32,
 }
 
 impl<T> Default for TimerQueue<T> {
@@ -67,7 +69,7 @@ impl<T> Default for TimerQueue<T> {
 impl<T> TimerQueue<T> {
     /// An empty queue; it takes no memory.
     pub const fn new() -> Self {
-        Self { heap: Vec::new(), slots: Vec::new(), free: NO_SLOT, sequence: 0 }
+        Self { heap: Vec::new(), slots: Vec::new(), free: NO_SLOT, sequence: 0, first_generation: 0 }
     }
 
     /// Timers armed now.
@@ -85,8 +87,37 @@ impl<T> TimerQueue<T> {
     /// # Errors
     /// If there is no memory.
     pub fn reserve(&mut self, additional: usize) -> Result<(), TryReserveError> {
-        self.heap.try_reserve(additional)?;
-        self.slots.try_reserve((self.heap.len() + additional).saturating_sub(self.slots.len()))
+        let timers = self.heap.len() + additional;
+        grow(&mut self.heap, timers)?;
+        grow(&mut self.slots, timers)
+    }
+
+    /// Gives back memory that the timers armed now do not need, but for what [`Self::reserve`] takes at first.
+    pub fn shrink(&mut self) {
+        // Slots in use do not move, for handles name them.
+        let used = self.slots.iter().rposition(|slot| matches!(slot.place, Place::Armed { .. }));
+        let slots = used.map_or(0, |last| last + 1);
+        if room::<Slot<T>>(slots) < self.slots.capacity() {
+            self.drop_slots(slots);
+            shrink(&mut self.slots);
+        }
+        if room::<Key>(self.heap.len()) < self.heap.capacity() {
+            shrink(&mut self.heap);
+        }
+    }
+
+    /// Forgets the slots from `end` on, which are free.
+    fn drop_slots(&mut self, end: usize) {
+        let newest = self.slots[end..].iter().map(|slot| slot.generation).max();
+        self.first_generation = self.first_generation.max(newest.map_or(0, |newest| newest.wrapping_add(1)));
+        self.slots.truncate(end);
+        self.free = NO_SLOT;
+        for number in (0..self.slots.len()).rev() {
+            if let Place::Free { next } = &mut self.slots[number].place {
+                *next = self.free;
+                self.free = number as u32;
+            }
+        }
     }
 
     /// Arms a timer for an absolute time. O(log n).
@@ -98,7 +129,7 @@ impl<T> TimerQueue<T> {
         let position = self.heap.len();
         let place = Place::Armed { position: position as u32, value };
         let slot = if self.free == NO_SLOT {
-            self.slots.push(Slot { generation: 0, place });
+            self.slots.push(Slot { generation: self.first_generation, place });
             self.slots.len() as u32 - 1
         } else {
             let slot = self.free;
@@ -231,6 +262,26 @@ impl<T> TimerQueue<T> {
     }
 }
 
+/// How many elements there is room for if there are to be at least `count`: memory is taken by whole pages, which it fills, and
+/// twice as much each time. So no half-used page of the kernel heap is held for a timer.
+fn room<E>(count: usize) -> usize {
+    let pages = (count * size_of::<E>()).div_ceil(PAGE_SIZE as usize).next_power_of_two();
+    pages * PAGE_SIZE as usize / size_of::<E>()
+}
+
+fn grow<E>(list: &mut Vec<E>, count: usize) -> Result<(), TryReserveError> {
+    if count > list.capacity() { list.try_reserve_exact(room::<E>(count) - list.len()) } else { Ok(()) }
+}
+
+/// Gives back what `list` does not need. If there is no memory to move it to, it stays as it is.
+fn shrink<E>(list: &mut Vec<E>) {
+    let mut smaller = Vec::new();
+    if smaller.try_reserve_exact(room::<E>(list.len())).is_ok() {
+        smaller.append(list);
+        *list = smaller;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::vec::Vec;
@@ -245,6 +296,7 @@ mod tests {
         Cancel(usize),
         Rearm(usize, u64),
         Expire(u64),
+        Shrink,
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -253,6 +305,7 @@ mod tests {
             2 => any::<usize>().prop_map(Step::Cancel),
             2 => (any::<usize>(), 0u64..100).prop_map(|(n, deadline)| Step::Rearm(n, deadline)),
             1 => (0u64..100).prop_map(Step::Expire),
+            1 => Just(Step::Shrink),
         ];
         proptest::collection::vec(step, 1..300)
     }
@@ -284,6 +337,10 @@ mod tests {
                             armed[at] = (deadline, order, value);
                         }
                     },
+                    Step::Shrink => {
+                        queue.shrink();
+                        prop_assert!(queue.heap.capacity() <= room::<Key>(armed.len()));
+                    }
                     Step::Expire(now) => {
                         armed.sort_unstable();
                         while let Some((deadline, value)) = queue.pop_expired(Nanoseconds(now)) {
@@ -316,12 +373,30 @@ mod tests {
     }
 
     #[test]
+    fn what_many_timers_took_is_given_back() {
+        let mut queue = TimerQueue::new();
+        queue.reserve(1).unwrap();
+        let first = (queue.heap.capacity(), queue.slots.capacity());
+        let handles: Vec<_> = (0..1000).map(|n| queue.arm(Nanoseconds(n), n).unwrap()).collect();
+        assert!(queue.heap.capacity() > first.0 && queue.slots.capacity() > first.1);
+        for (value, handle) in (0..).zip(&handles) {
+            assert_eq!(queue.cancel(*handle), Some(value));
+        }
+        queue.shrink();
+        assert_eq!((queue.heap.capacity(), queue.slots.capacity()), first);
+        // What is armed anew is not taken for what was armed before.
+        let again: Vec<_> = (0..1000).map(|n| queue.arm(Nanoseconds(n), n).unwrap()).collect();
+        assert!(handles.into_iter().all(|handle| queue.deadline(handle).is_none()));
+        assert!(again.into_iter().all(|handle| queue.deadline(handle).is_some()));
+    }
+
+    #[test]
     fn reserved_room_is_enough() {
         let mut queue = TimerQueue::new();
-        queue.reserve(10).unwrap();
+        queue.reserve(1000).unwrap();
         let room = (queue.heap.capacity(), queue.slots.capacity());
         for round in 0..3 {
-            let handles: Vec<_> = (0..10).map(|n| queue.arm(Nanoseconds(n ^ round), n).unwrap()).collect();
+            let handles: Vec<_> = (0..1000).map(|n| queue.arm(Nanoseconds(n ^ round), n).unwrap()).collect();
             assert!(handles.into_iter().all(|handle| queue.cancel(handle).is_some()));
         }
         assert_eq!((queue.heap.capacity(), queue.slots.capacity()), room);

@@ -267,6 +267,18 @@ pub fn before_idle() {
     this_cpu().timers.lock().fire_at_next(None);
 }
 
+/// Takes the memory for the first timers of a CPU, so that it is there from the start. Once for each CPU.
+pub fn reserve(cpu: &PerCpu) {
+    if cpu.timers.lock().queue.reserve(1).is_err() {
+        log::warn!("there is no memory for timers");
+    }
+}
+
+/// Gives back memory that timers took while there were more of them.
+pub fn shrink() {
+    percpu::online().iter().filter_map(percpu::of).for_each(|cpu| cpu.timers.lock().queue.shrink());
+}
+
 /// Timers armed on all CPUs, for reports.
 pub fn armed_count() -> usize {
     percpu::online().iter().filter_map(percpu::of).map(|cpu| cpu.timers.lock().queue.len()).sum()

@@ -47,6 +47,16 @@ impl IdAllocator {
         Self { words: Vec::new(), full: Vec::new(), used: 0 }
     }
 
+    /// Takes the memory for all numbers below `end`: noting those never takes any from then on.
+    ///
+    /// # Errors
+    /// [`IdError::OutOfMemory`].
+    pub fn make_room(&mut self, end: u32) -> Result<(), IdError> {
+        let words = end.div_ceil(BITS);
+        grow(&mut self.words, words as usize)?;
+        grow(&mut self.full, words.div_ceil(BITS) as usize)
+    }
+
     /// How many numbers are in use.
     pub fn len(&self) -> u32 {
         self.used

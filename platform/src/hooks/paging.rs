@@ -110,9 +110,10 @@ pub trait Paging {
         cache: CacheMode,
     ) -> Result<(), OutOfFrames>;
 
-    /// Unmaps kernel pages as [`Paging::unmap`] does user pages. Must be flushed with [`Paging::flush_kernel`].
+    /// Unmaps kernel pages as [`Paging::unmap`] does user pages. Must be flushed with [`Paging::flush_kernel`], which gives
+    /// tables that lead to nothing any more back to the kernel.
     fn unmap_kernel(pages: PageRange, taken: &mut FrameBatch) -> VirtAddr;
 
-    /// As [`Paging::flush`], for kernel pages.
+    /// As [`Paging::flush`], for kernel pages; `cpus` are all that are online.
     fn flush_kernel(pages: PageRange, cpus: CpuSet);
 }

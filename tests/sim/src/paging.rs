@@ -15,7 +15,8 @@ use crate::state::{CPUS, Status, facts, here, here_disabled, violation, world};
 
 /// A model for user pages; real mappings for kernel pages.
 ///
-/// Like a four-level format it takes a frame for each table, from the kernel. Tables are freed with their space.
+/// Like a four-level format it takes a frame for each table, from the kernel. Tables are freed with their space, the kernel's when
+/// they are empty and flushed.
 #[derive(Debug)]
 pub struct SimPaging<K>(PhantomData<fn() -> K>);
 
@@ -352,8 +353,19 @@ impl<K: Kernel> Paging for SimPaging<K> {
     }
 
     fn flush_kernel(pages: PageRange, cpus: CpuSet) {
-        reach("Paging::flush_kernel", cpus);
-        translations().flush(None, pages, cpus);
+        const HOOK: &str = "Paging::flush_kernel";
+        reach(HOOK, cpus);
+        let started = world().started;
+        let tables = checked(|translations| {
+            translations.flush(None, pages, cpus);
+            let tables = translations.kernel.take_empty_tables();
+            if !tables.is_empty() && started.bits() & !cpus.bits() != 0 {
+                return Err(format!("{HOOK} was asked to reach {cpus:?} only, but tables are to be freed"));
+            }
+            tables.iter().for_each(|frame| _ = translations.table_frames.remove(frame));
+            Ok(tables)
+        });
+        tables.into_iter().for_each(|frame| (facts().entries.free_table_frame)(frame));
     }
 }
 

@@ -52,6 +52,16 @@ impl Space {
         self.tables.into_values().chain(self.top)
     }
 
+    /// Takes out the leaf tables that lead to no page.
+    pub fn take_empty_tables(&mut self) -> Vec<PhysFrame> {
+        let (level, shift) = TABLE_SHIFTS[2];
+        let used: BTreeSet<_> = self.pages.keys().map(|page| (level, page.0 >> shift)).collect();
+        self.tables
+            .extract_if((level, 0)..=(level, u64::MAX), |key, _| !used.contains(key))
+            .map(|(_, frame)| frame)
+            .collect()
+    }
+
     /// The mapped pages in `pages`, ascending.
     pub fn mapped(&self, pages: PageRange) -> impl Iterator<Item = (VirtAddr, Mapping)> {
         self.pages.range(pages.start..pages.end).map(|(page, mapping)| (*page, *mapping))

@@ -1,9 +1,9 @@
 //! ROMs with something wrong, made from a good one.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use vmi_abi::{Call, Header, SCAN_END, SCAN_START, SCAN_STEP};
 
-use super::image::{jump, set_checksum};
+use super::image::{SPARE_BYTES, jump, set_checksum};
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,8 +30,14 @@ pub enum Defect {
     PciHeader,
     /// Private memory overlaps the code
     DataOffset,
+    /// More private memory than there is room for
+    DataBytes,
+    /// More private memory than the machine has
+    DataBeyondMemory,
     /// More memory a CPU than there may be
     CpuBytes,
+    /// The instruction that faults for a bad frame lies outside of the ROM
+    IretFault,
     /// The hypervisor wants addresses that the kernel needs
     Addresses,
     /// `VMI_Init` fails for no reason it would tell
@@ -46,6 +52,9 @@ pub enum Defect {
     RelocationType(Call),
     /// A call's relocation has a type that the call does not allow
     Relocation(Call, u8),
+    /// Nothing: it is unlike ours in all that may be so (license, device, minor version, a range of addresses for the
+    /// hypervisor that the kernel has no use for), and lies at the very end
+    Unusual,
 }
 
 /// Every defect, by a name for it.
@@ -61,7 +70,10 @@ pub const DEFECTS: &[(&str, Defect)] = &[
     ("no-pci-header", Defect::NoPciHeader),
     ("pci-header", Defect::PciHeader),
     ("data-offset", Defect::DataOffset),
+    ("data-bytes", Defect::DataBytes),
+    ("data-beyond-memory", Defect::DataBeyondMemory),
     ("cpu-bytes", Defect::CpuBytes),
+    ("iret-fault", Defect::IretFault),
     ("addresses", Defect::Addresses),
     ("init-fails", Defect::InitFails),
     ("no-clock", Defect::NoClock),
@@ -72,14 +84,18 @@ pub const DEFECTS: &[(&str, Defect)] = &[
     ("none-for-alarm", Defect::Relocation(Call::SetAlarm, 0)),
     ("jump-for-call", Defect::Relocation(Call::DisableInterrupts, 2)),
     ("call-without-stack", Defect::Relocation(Call::SyscallSwapGs, 1)),
+    ("unusual", Defect::Unusual),
 ];
 
 const MAGIC_OFFSET: usize = 8;
+const MINOR_OFFSET: usize = 12;
 const MAJOR_OFFSET: usize = 13;
 const LICENSE_OFFSET: usize = 22;
 const PCI_OFFSET: usize = 24;
 const HYPERVISOR_OFFSET: usize = 32;
 const DATA_OFFSET: usize = 48;
+const DATA_BYTES_OFFSET: usize = 52;
+const IRET_FAULT_OFFSET: usize = 60;
 const CPU_BYTES_OFFSET: usize = 56;
 /// `ud2`.
 const UNDEFINED: [u8; 2] = [0x0f, 0x0b];
@@ -88,9 +104,10 @@ const RETURN: [u8; 8] = [0x48, 0xc7, 0xc0, 0, 0, 0, 0, 0xc3];
 
 impl Defect {
     /// Where the ROM is put.
-    pub const fn address(self) -> u64 {
+    pub fn address(self, rom: &[u8]) -> u64 {
         match self {
             Self::PastTheEnd => SCAN_END - SCAN_STEP,
+            Self::Unusual => SCAN_END - (rom.len() as u64).next_multiple_of(SCAN_STEP),
             _ => SCAN_START,
         }
     }
@@ -132,6 +149,21 @@ impl Defect {
                 let length = u32::try_from(rom.len())?;
                 rom[DATA_OFFSET..DATA_OFFSET + 4].copy_from_slice(&(length - 512).to_le_bytes());
             }
+            Self::DataBytes => rom[DATA_BYTES_OFFSET..][..4].fill(0xff),
+            Self::DataBeyondMemory => {
+                rom[DATA_BYTES_OFFSET..][..4].copy_from_slice(&(256u32 << 20).to_le_bytes());
+            }
+            Self::IretFault => rom[IRET_FAULT_OFFSET..][..2].fill(0xff),
+            Self::Unusual => {
+                rom[MINOR_OFFSET] += 9;
+                let (license, pci) = (half(&rom, LICENSE_OFFSET), half(&rom, PCI_OFFSET));
+                rom[license..license + 7].copy_from_slice(b"GPL v2\0");
+                // Vendor and device.
+                rom[pci + 4..pci + 8].copy_from_slice(&[0x34, 0x12, 0x78, 0x56]);
+                let range: [u64; 2] = [0xffff_f000_0000_0000, 0xffff_f080_0000_0000];
+                let bytes = range.map(u64::to_le_bytes);
+                rom[HYPERVISOR_OFFSET..][..16].copy_from_slice(bytes.as_flattened());
+            }
             Self::CpuBytes => {
                 rom[CPU_BYTES_OFFSET..CPU_BYTES_OFFSET + 4].copy_from_slice(&4097u32.to_le_bytes())
             }
@@ -152,7 +184,7 @@ impl Defect {
             Self::Checksum | Self::PastTheEnd => {}
         }
         // What must not be executed any more ends whoever does.
-        if !self.is_in_relocations() {
+        if !self.is_in_relocations() && self != Self::Unusual {
             rom[Header::GET_RELOC_OFFSET..][..2].copy_from_slice(&UNDEFINED);
             if !matches!(self, Self::InitFails | Self::NoClock) {
                 rom[Header::INIT_OFFSET..][..2].copy_from_slice(&UNDEFINED);
@@ -178,8 +210,9 @@ fn fail_init(rom: &mut [u8], status: i32) {
 }
 
 /// Puts code before `VMI_GetRelocationInfo` that answers for one call with an address, by its offset in the ROM, and a type.
-fn answer(rom: &mut Vec<u8>, call: Call, offset: i32, kind: u8) -> Result<()> {
-    let code_at = rom.len();
+fn answer(rom: &mut [u8], call: Call, offset: i32, kind: u8) -> Result<()> {
+    let code_at = rom.len() - SPARE_BYTES;
+    ensure!(rom[code_at..].iter().all(|&byte| byte == 0), "the ROM has no room for a defect");
     let entry = Header::GET_RELOC_OFFSET;
     let distance = i32::from_le_bytes(rom[entry + 1..entry + 5].try_into()?);
     let original = i32::try_from(entry)? + 5 + distance;
@@ -194,9 +227,7 @@ fn answer(rom: &mut Vec<u8>, call: Call, offset: i32, kind: u8) -> Result<()> {
     code.extend((offset - at(&code)? - 4).to_le_bytes());
     // mov edx, kind; ret
     code.extend([0xba, kind, 0, 0, 0, 0xc3]);
-    rom.extend(code);
-    rom.resize(rom.len().next_multiple_of(2048), 0);
-    rom[2] = u8::try_from(rom.len() / 512)?;
+    rom[code_at..][..code.len()].copy_from_slice(&code);
     let jump = jump(entry, u64::try_from(code_at)?)?;
     rom[entry..entry + 8].copy_from_slice(&jump);
     Ok(())

@@ -21,6 +21,8 @@ const HEADER_ROOM: usize = 256;
 const LICENSE_OFFSET: usize = 64;
 const PCI_OFFSET: usize = 72;
 const SUM_OFFSET: usize = 127;
+/// Bytes that are kept free at the end.
+pub const SPARE_BYTES: usize = 32;
 const FAR_RETURN: u8 = 0xcb;
 
 /// What the ROM's symbols say.
@@ -44,7 +46,7 @@ pub fn make(elf: &[u8], manner: Manner) -> Result<Vec<u8>> {
     let mut rom = section.data().context("the linked ROM's section .rom has no bytes")?.to_vec();
     ensure!(section.address() == 0 && rom.len() > HEADER_ROOM, "the linked ROM does not start at 0");
     let step = usize::try_from(SCAN_STEP)?;
-    rom.resize(rom.len().next_multiple_of(step), 0);
+    rom.resize((rom.len() + SPARE_BYTES).next_multiple_of(step), 0);
     if rom.len() > LONGEST {
         bail!("the ROM has {} bytes, and at most {LONGEST} are allowed", rom.len());
     }

@@ -121,8 +121,9 @@ pub fn place(
             let good = build(workspace, Manner::Plain)?;
             let good = fs::read(&good).with_context(|| format!("cannot read {}", good.display()))?;
             let file = directory.join("defective.rom");
-            write(&file, &defect.apply(&good)?)?;
-            Placed { file, before: None, at: Some(defect.address()) }
+            let rom = defect.apply(&good)?;
+            write(&file, &rom)?;
+            Placed { file, before: None, at: Some(defect.address(&rom)) }
         }
         Choice::File(file) => {
             fs::metadata(file).with_context(|| format!("cannot use the ROM {}", file.display()))?;

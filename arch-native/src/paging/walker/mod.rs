@@ -2,7 +2,8 @@
 //!
 //! A walk over a range descends to each leaf table (2 MiB) once and steps over what is absent at the level where it is
 //! absent. Lower tables stay until the whole space is dropped, for a processor may still walk a table that was just
-//! emptied.
+//! emptied; those of the kernel's part, which is never dropped, can be unlinked first and freed once no processor
+//! walks them ([`Walker::unlink_empty`]).
 
 use core::sync::atomic::{AtomicU64, Ordering, Ordering::Relaxed, fence};
 
@@ -298,6 +299,28 @@ impl<'a, M: TableMemory> Walker<'a, M> {
                 None
             })
         })
+    }
+
+    /// Takes the leaf tables that `pages` reach into and that are empty out of the tables above, and gives them to `take`:
+    /// processors may go on to walk them until they have dropped all they know of tables.
+    pub fn unlink_empty(&self, pages: PageRange, mut take: impl FnMut(PhysFrame)) {
+        let mut address = pages.start.0;
+        while address < pages.end.0 {
+            let mut table = Some(self.table(self.root));
+            for level in [4, 3] {
+                table = table.and_then(|table| self.below(table, address, level));
+            }
+            if let Some(slot) = table.map(|table| &table[index(address, 2)]) {
+                let entry = load(slot);
+                let is_empty = |frame| self.table(frame).iter().all(|slot| load(slot) == Entry::EMPTY);
+                if entry.is_present() && is_empty(entry.frame()) {
+                    self.memory.set(slot, Entry::EMPTY, Level(2));
+                    self.memory.release(entry.frame(), Level::LEAF);
+                    take(entry.frame());
+                }
+            }
+            address = next(address, 2);
+        }
     }
 
     /// [`platform::Paging::fork`], with this walker as the parent.

@@ -300,3 +300,36 @@ fn a_page_without_rights_is_mapped_all_the_same() {
     let mapping = space.query(page).unwrap();
     assert_eq!(mapping.protection, Protection::USER | Protection::READ, "writing comes back by a fault only");
 }
+
+#[test]
+fn only_empty_tables_are_unlinked() {
+    const TABLE: u64 = PAGE_SIZE * ENTRIES as u64;
+    let memory = HeapTables::new();
+    let root = memory.root();
+    // SAFETY: as in `walker`.
+    let walker = unsafe { Walker::kernel(&memory, root, LeafKind::kernel(CacheMode::WriteBack)) };
+    let at = VirtAddr(0xffff_c800_0000_0000);
+    let map = |page| walker.map(page, &[PhysFrame(7)], Protection::READ).unwrap();
+    let unlink = |pages| {
+        let mut taken = Vec::new();
+        walker.unlink_empty(pages, |frame| taken.push(frame));
+        taken
+    };
+    let first_two = PageRange::new(at, at + 2 * TABLE);
+    assert!(unlink(first_two).is_empty());
+    for page in [at, at + TABLE, at + 2 * TABLE] {
+        map(page);
+    }
+    let tables = memory.used.get();
+    assert!(unlink(first_two).is_empty());
+    unmap_all(&walker, PageRange::new(at, at + 3 * TABLE));
+    // The third is empty, too, but not asked for.
+    let taken = unlink(first_two);
+    assert_eq!(taken.len(), 2);
+    assert!(unlink(first_two).is_empty());
+    taken.into_iter().for_each(|frame| memory.free(frame));
+    assert_eq!(memory.used.get(), tables - 2);
+    map(at);
+    assert_eq!(memory.used.get(), tables - 1);
+    assert!(walker.query(at).is_some() && walker.query(at + TABLE).is_none());
+}
