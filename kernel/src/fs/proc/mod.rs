@@ -94,7 +94,6 @@ impl DynamicDirectory for Top {
         let first = from.saturating_sub(PROCESSES_FROM) as i32;
         let mut pids: Vec<Pid> = tree::lock().processes().iter().map(|process| process.pid).collect();
         pids.retain(|pid| pid.0 >= first.max(1));
-        pids.sort_unstable();
         for pid in pids {
             let name = alloc::format!("{}", pid.0);
             let entry = Listed {
