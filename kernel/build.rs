@@ -13,10 +13,4 @@ fn main() {
     {
         println!("cargo::rustc-link-arg-bins={argument}");
     }
-    // Of functions that are the same instruction by instruction one is enough; nothing compares their addresses. GNU ld
-    // cannot do it. Cargo names a linker only where it is not the target's own, which is rust-lld.
-    println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
-    if std::env::var("RUSTC_LINKER").map_or(true, |linker| linker.contains("lld")) {
-        println!("cargo::rustc-link-arg-bins=--icf=all");
-    }
 }
