@@ -15,10 +15,12 @@ pub use arch_native as backend;
 pub type Backend = arch_vmi::Vmi<Upcalls>;
 #[cfg(all(target_os = "none", not(feature = "native"), feature = "vmi"))]
 pub use arch_vmi as backend;
-#[cfg(all(target_os = "none", not(feature = "native"), feature = "lguest"))]
-compile_error!("the lguest backend is not built yet");
+#[cfg(all(target_os = "none", not(any(feature = "native", feature = "vmi")), feature = "lguest"))]
+pub type Backend = arch_lguest::Lguest<Upcalls>;
+#[cfg(all(target_os = "none", not(any(feature = "native", feature = "vmi")), feature = "lguest"))]
+pub use arch_lguest as backend;
 #[cfg(all(target_os = "none", not(any(feature = "native", feature = "vmi", feature = "lguest"))))]
-compile_error!("name a backend: --features native");
+compile_error!("name a backend: --features native, vmi or lguest");
 
 #[cfg(feature = "dispatch-table")]
 platform::hooks!(table Backend);

@@ -108,12 +108,19 @@ pub fn wrap(workspace: &Workspace, launch: Launch, args: &Hypervisor, directory:
     Ok(launch)
 }
 
+/// MiB below the hole for devices that every machine model has at least.
+const LOW_MEMORY: u32 = 2048;
+/// MiB at which memory goes on.
+const HOLE_END: u32 = 4096;
+
 /// MiB for the machine: each guest's memory on a boundary of 2 MiB, a thirty-second of it for shadow tables (half a MiB at
 /// least), the module, and room for the hypervisor.
 fn machine_memory(guest: u32, guests: u8, module_bytes: usize) -> u32 {
     let each = guest.next_multiple_of(2) + 2 + guest.div_ceil(32).max(1);
     let module = u32::try_from(module_bytes >> 20).unwrap_or(u32::MAX / 2) + 1;
-    each * u32::from(guests) + module + 16
+    let sum = each * u32::from(guests) + module + 16;
+    // A PC has a hole below 4 GiB, and a guest's memory is in one piece: what does not fit below goes above.
+    if sum > LOW_MEMORY { sum + HOLE_END } else { sum }
 }
 
 #[cfg(test)]

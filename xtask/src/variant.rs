@@ -22,7 +22,7 @@ pub enum Backend {
 impl Backend {
     /// Those that are built today.
     pub fn built() -> Vec<Self> {
-        vec![Self::Native]
+        vec![Self::Native, Self::Vmi, Self::Lguest]
     }
 }
 

@@ -213,7 +213,8 @@ fn outward(range: PhysRange) -> PhysRange {
 
 /// The kernel's own space: the direct map and the image by its sections.
 fn translations<M: Machine>(bump: &mut Bump, map: &MemoryMap) -> Result<PhysFrame, Unusable> {
-    let mut tables = KernelTables::new(bump, LargePages { gibibyte: has(Features::GIBIBYTE_PAGES) })?;
+    let large = LargePages { two_mebibyte: true, gibibyte: has(Features::GIBIBYTE_PAGES) };
+    let mut tables = KernelTables::new(bump, large)?;
     tables.direct_map(map.regions())?;
     tables.windows()?;
     let read = Protection::READ;

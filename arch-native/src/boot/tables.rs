@@ -39,11 +39,18 @@ impl Bump {
     }
 }
 
-/// Sizes of pages above 4 KiB that the processor has, by level of their entry.
+/// Sizes of pages above 4 KiB that may be used.
 #[derive(Clone, Copy, Debug)]
 pub struct LargePages {
+    /// 2 MiB.
+    pub two_mebibyte: bool,
     /// 1 GiB.
     pub gibibyte: bool,
+}
+
+impl LargePages {
+    /// All pages have 4 KiB.
+    pub const NONE: Self = Self { two_mebibyte: false, gibibyte: false };
 }
 
 /// Kernel translations under construction, reached at their own addresses.
@@ -116,7 +123,7 @@ impl<'a> KernelTables<'a> {
                 1 << 30
             } else {
                 let second = self.next_table(third, index(at, 3))?;
-                if fits(1 << 21) {
+                if self.large.two_mebibyte && fits(1 << 21) {
                     self.set(second, index(at, 2), leaf.0 | from | Entry::LARGE);
                     1 << 21
                 } else {

@@ -51,7 +51,12 @@ pub fn origin() -> u64 {
 /// Starts the clock: the counter runs at `hertz`.
 pub fn set_rate(hertz: u64) {
     NANOSECOND.store(Scale::between(1_000_000_000, hertz).0, Relaxed);
-    TICK.store(Scale::between(hertz, 1_000_000_000).0, Relaxed);
+    set_tick(Scale::between(hertz, 1_000_000_000));
+}
+
+/// Starts the clock: a tick is so many nanoseconds.
+pub fn set_tick(tick: Scale) {
+    TICK.store(tick.0, Relaxed);
 }
 
 /// Nanoseconds a tick, once the rate is known.

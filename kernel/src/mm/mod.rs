@@ -16,6 +16,8 @@ pub mod vma;
 
 mod extended;
 mod page;
+#[cfg(test)]
+mod sim_tests;
 mod stack;
 
 pub use calls::SYSTEM_CALLS;

@@ -52,13 +52,15 @@ impl Frames {
         self.free[..self.count].iter().map(|block| block.end).max().unwrap_or_default()
     }
 
-    /// Takes `bytes` bytes (whole pages) in one piece, on a boundary of `alignment`. What is skipped for that stays free.
-    pub fn take_aligned(&mut self, bytes: u64, alignment: u64) -> Option<PhysRange> {
+    /// Takes `bytes` bytes (whole pages) in one piece, on a boundary of `alignment`, below `limit`. What is skipped for that
+    /// stays free.
+    fn take_below(&mut self, bytes: u64, alignment: u64, limit: PhysAddr) -> Option<PhysRange> {
         let at = (0..self.count)
             .filter(|&at| {
                 let block = self.free[at];
                 let start = block.start.0.checked_next_multiple_of(alignment);
-                start.and_then(|start| start.checked_add(bytes)).is_some_and(|end| end <= block.end.0)
+                let end = start.and_then(|start| start.checked_add(bytes));
+                end.is_some_and(|end| end <= block.end.min(limit).0)
             })
             .min_by_key(|&at| self.free[at].bytes())?;
         let block = self.free[at];
@@ -68,8 +70,13 @@ impl Frames {
         Some(PhysRange { start, end: start + bytes })
     }
 
-    /// Takes `bytes` bytes (whole pages) in one piece.
-    pub fn take(&mut self, bytes: u64) -> Option<PhysRange> {
-        self.take_aligned(bytes, PAGE_SIZE)
+    /// Takes `bytes` bytes (whole pages) in one piece, on a boundary of `alignment`.
+    pub fn take(&mut self, bytes: u64, alignment: u64) -> Option<PhysRange> {
+        self.take_below(bytes, alignment, DIRECT_LIMIT)
+    }
+
+    /// Takes a page that the first page tables show.
+    pub fn take_low_page(&mut self) -> Option<PhysRange> {
+        self.take_below(PAGE_SIZE, PAGE_SIZE, PhysAddr(1 << 32))
     }
 }

@@ -62,7 +62,7 @@ fn table(frame: PhysFrame) -> &'static Table {
 }
 
 fn new_table(frames: &mut Frames) -> Result<PhysFrame, Unusable> {
-    let frame = frames.take(PAGE_SIZE).ok_or(Unusable("too little memory for the hypervisor's tables"))?;
+    let frame = frames.take_low_page().ok_or(Unusable("too little memory for the hypervisor's tables"))?;
     let frame = frame.start.frame();
     table(frame).iter().for_each(|entry| entry.store(0, Relaxed));
     Ok(frame)

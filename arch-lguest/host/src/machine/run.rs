@@ -153,9 +153,6 @@ impl Machine {
         loop {
             self.take_input();
             let now = time::counter();
-            if self.armed.is_some_and(|armed| now >= armed) {
-                self.armed = None;
-            }
             let mut alive = false;
             for number in 0..self.found.count {
                 let guest = self.guest(number);
@@ -168,7 +165,8 @@ impl Machine {
                 Some(number) => self.run_guest(number),
                 None if alive => {
                     self.arm(None);
-                    apic::end(switch::idle() as u8);
+                    let vector = switch::idle() as u8;
+                    self.interrupted_by(vector);
                 }
                 None => self.finish(),
             }
@@ -273,11 +271,20 @@ impl Machine {
             }
             _ => {
                 guest.counters.machine_interrupts += 1;
-                apic::end(vector as u8);
+                self.interrupted_by(vector as u8);
                 return Ok(Some(Stop::Interrupt));
             }
         }
         Ok((guest.state != State::Running).then_some(Stop::Blocked))
+    }
+
+    /// An interrupt of the machine has been taken.
+    fn interrupted_by(&mut self, vector: u8) {
+        if vector == apic::TIMER {
+            // Whether or not it was early: it does not come again.
+            self.armed = None;
+        }
+        apic::end(vector);
     }
 
     /// Puts guest `number`'s registers into the processor.

@@ -48,8 +48,8 @@ pub fn find(start_info: u64) -> Result<Found, Unusable> {
     let end = frames.end();
     let host = paging::load(&mut frames, end)?;
     apic::init();
-    let (scale, timer) = time::measure()?;
-    apic::enable_timer(features.deadline, timer);
+    let rates = time::measure()?;
+    apic::enable_timer(features.deadline, rates.timer);
     apic::enable_console();
 
     let options = Options::parse(given.command_line)?;
@@ -63,14 +63,14 @@ pub fn find(start_info: u64) -> Result<Found, Unusable> {
         guests[number] = Some(guest.map_err(|bad| Unusable(bad.0))?);
     }
     let shares = Shares::new(descriptions.iter().map(|description| description.share));
-    Ok(Found { features, scale, options, shares, guests, count: descriptions.len() })
+    Ok(Found { features, scale: rates.counter, options, shares, guests, count: descriptions.len() })
 }
 
 fn room(frames: &mut Frames, bytes: u64) -> Result<(GuestMemory, TablePool), Unusable> {
     let too_little = Unusable("the machine has too little memory for its guests");
-    let memory = frames.take_aligned(bytes, LARGE_PAGE).ok_or(too_little)?;
+    let memory = frames.take(bytes, LARGE_PAGE).ok_or(too_little)?;
     let tables = (bytes / PAGE_SIZE / PAGES_PER_TABLE).max(4 * LEAST_TABLES as u64);
-    let pool = frames.take(tables * PAGE_SIZE).ok_or(too_little)?;
+    let pool = frames.take(tables * PAGE_SIZE, PAGE_SIZE).ok_or(too_little)?;
     Ok((GuestMemory::new(words(memory), memory.start), TablePool::new(tables_of(pool), pool.start)))
 }
 

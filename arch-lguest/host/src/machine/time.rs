@@ -1,6 +1,6 @@
 //! The rate of the time stamp counter, and the real-time clock.
 
-use core::arch::x86_64::_rdtsc;
+use core::arch::x86_64::{__cpuid_count, _rdtsc, CpuidResult};
 
 use platform::Nanoseconds;
 use x86_64::instructions::port::Port;
@@ -9,12 +9,13 @@ use super::apic;
 use super::power::Unusable;
 use crate::clock::Scale;
 
-/// Rate of the 8254 in Hz.
 const PIT_RATE: u64 = 1_193_182;
-/// What is counted: about ten milliseconds.
-const PIT_COUNTS: u16 = 11_932;
-/// How often the 8254 is asked whether it is done: a second, at least.
-const MOST_POLLS: u32 = 20_000_000;
+/// The rate of the APIC's timer where a hypervisor counts it in nanoseconds.
+const NANOSECOND_RATE: u64 = 1_000_000_000;
+/// A reference that has not moved after so many ticks never will: about a millisecond.
+const TICKS_TO_MOVE: u64 = 3_000_000;
+/// No measurement is longer: about a tenth of a second.
+const MOST_TICKS: u64 = 300_000_000;
 
 /// The time stamp counter.
 #[inline(always)]
@@ -23,35 +24,141 @@ pub fn counter() -> u64 {
     unsafe { _rdtsc() }
 }
 
-/// Rates of the time stamp counter and of the APIC's timer, measured against the 8254.
-pub fn measure() -> Result<(Scale, Scale), Unusable> {
-    let (mut gate, mut command, mut channel) =
-        (Port::<u8>::new(0x61), Port::<u8>::new(0x43), Port::<u8>::new(0x42));
-    // SAFETY: the 8254's channel 2, with the speaker off; where there is none nothing happens.
-    unsafe {
-        let quiet = gate.read() & !0b11;
-        gate.write(quiet);
-        command.write(0b1011_0000); // channel 2, low then high byte, mode 0
-        channel.write(PIT_COUNTS as u8);
-        channel.write((PIT_COUNTS >> 8) as u8);
-        gate.write(quiet | 1);
-    }
+/// Rates of the two counters.
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
+    /// Time stamp counter.
+    pub counter: Scale,
+    /// The APIC's timer, undivided.
+    pub timer: Scale,
+}
+
+/// What the counters are measured against.
+#[derive(Clone, Copy)]
+enum Reference {
+    /// Channel 2 of the 8254.
+    Pit,
+    /// The APIC's timer, where its rate is known.
+    ApicTimer,
+}
+
+/// Finds the rates: what a hypervisor says by CPUID, or measured against the first reference that counts.
+pub fn measure() -> Result<Rates, Unusable> {
     apic::start_counting();
-    let start = counter();
-    let mut polls = 0;
-    // SAFETY: as above.
-    while unsafe { gate.read() } & 1 << 5 == 0 {
-        polls += 1;
-        if polls > MOST_POLLS {
-            return Err(Unusable("the 8254 timer does not run: the clock's rate cannot be measured"));
+    said()
+        .or_else(|| against(Reference::Pit))
+        .or_else(|| counts_nanoseconds().then(|| against(Reference::ApicTimer))?)
+        .ok_or(Unusable("the machine has no clock to measure the CPU's counter with"))
+}
+
+fn hypervisor(leaf: u32) -> Option<CpuidResult> {
+    const HYPERVISOR: u32 = 1 << 31;
+    let first = __cpuid_count(0x4000_0000, 0);
+    let there = __cpuid_count(1, 0).ecx & HYPERVISOR != 0
+        && (leaf..0x4001_0000).contains(&first.eax.max(0x4000_0000));
+    there.then(|| __cpuid_count(leaf, 0))
+}
+
+/// The generic timing leaf: both rates in kHz.
+fn said() -> Option<Rates> {
+    let leaf = hypervisor(0x4000_0010)?;
+    let scale = |kilohertz: u32| Scale::measured(u64::from(kilohertz) * 1000, Nanoseconds::SECOND);
+    (leaf.eax >= 1000 && leaf.ebx >= 1000).then(|| Rates { counter: scale(leaf.eax), timer: scale(leaf.ebx) })
+}
+
+/// Whether the hypervisor is one that runs the APIC timer at 1 GHz: QEMU's emulation and KVM do.
+fn counts_nanoseconds() -> bool {
+    let Some(leaf) = hypervisor(0x4000_0000) else { return false };
+    let name = [leaf.ebx, leaf.ecx, leaf.edx].map(u32::to_le_bytes);
+    matches!(name.as_flattened(), b"TCGTCGTCGTCG" | b"KVMKVMKVM\0\0\0")
+}
+
+impl Reference {
+    fn start(self) {
+        if let Self::Pit = self {
+            // SAFETY: channel 2 drives nothing but the speaker, which stays off; where there is none nothing happens.
+            unsafe {
+                let mut gate = Port::<u8>::new(0x61);
+                let value = gate.read();
+                gate.write(value & !2 | 1);
+                Port::<u8>::new(0x43).write(0xb0); // channel 2, both bytes, count down once
+                let mut count = Port::<u8>::new(0x42);
+                count.write(0xff);
+                count.write(0xff);
+            }
         }
     }
-    let (ticks, counts) = (counter() - start, apic::counted());
-    let time = Nanoseconds(u64::from(PIT_COUNTS) * 1_000_000_000 / PIT_RATE);
-    if polls == 0 || ticks == 0 || counts == 0 {
-        return Err(Unusable("the clock's rate cannot be measured"));
+
+    /// What it has counted.
+    fn read(self) -> u64 {
+        match self {
+            // SAFETY: as in `start`; latches the count first.
+            Self::Pit => unsafe {
+                Port::<u8>::new(0x43).write(0x80);
+                let mut count = Port::<u8>::new(0x42);
+                let low = u64::from(count.read());
+                0xffff - (u64::from(count.read()) << 8 | low)
+            },
+            Self::ApicTimer => u64::from(apic::counted()),
+        }
     }
-    Ok((Scale::measured(ticks, time), Scale::measured(u64::from(counts), time)))
+
+    const fn rate(self) -> u64 {
+        match self {
+            Self::Pit => PIT_RATE,
+            Self::ApicTimer => NANOSECOND_RATE,
+        }
+    }
+}
+
+fn against(reference: Reference) -> Option<Rates> {
+    reference.start();
+    let begin = counter();
+    let first = reference.read();
+    while reference.read() == first {
+        if counter().wrapping_sub(begin) > TICKS_TO_MOVE {
+            return None;
+        }
+    }
+    let start = Reading::least_disturbed(reference);
+    // Ten milliseconds.
+    while reference.read().wrapping_sub(start.reference) < reference.rate() / 100 {
+        if counter().wrapping_sub(begin) > MOST_TICKS {
+            return None;
+        }
+    }
+    let end = Reading::least_disturbed(reference);
+    let passed = Nanoseconds((end.reference - start.reference) * 1_000_000_000 / reference.rate());
+    let (ticks, counted) = (end.ticks - start.ticks, u64::from(end.counted - start.counted));
+    let scale = |counts: u64| Scale::measured(counts, passed);
+    // Slower than a megahertz is no counter of a CPU this code can run on.
+    (ticks >= 10_000 && counted >= 10_000).then(|| Rates { counter: scale(ticks), timer: scale(counted) })
+}
+
+/// The three counters at one moment.
+#[derive(Clone, Copy)]
+struct Reading {
+    ticks: u64,
+    reference: u64,
+    counted: u32,
+}
+
+impl Reading {
+    /// Of a few readings the one that took least time: the others were interrupted below, or the code was new.
+    fn least_disturbed(reference: Reference) -> Self {
+        let mut best = Self { ticks: 0, reference: 0, counted: 0 };
+        let mut least = u64::MAX;
+        for _ in 0..8 {
+            let before = counter();
+            let (value, counted) = (reference.read(), apic::counted());
+            let took = counter().wrapping_sub(before);
+            if took < least {
+                least = took;
+                best = Self { ticks: before + took / 2, reference: value, counted };
+            }
+        }
+        best
+    }
 }
 
 fn cmos(register: u8) -> u8 {
@@ -64,9 +171,13 @@ fn cmos(register: u8) -> u8 {
 
 /// Seconds, minutes, hours, day, month, year, once they are the same twice in a row.
 fn fields() -> Option<[u8; 6]> {
+    // Nothing answers where there is no clock.
+    if cmos(0x0a) == 0xff {
+        return None;
+    }
     let read = || [0, 2, 4, 7, 8, 9].map(cmos);
     let mut last = read();
-    for _ in 0..100_000 {
+    for _ in 0..10_000 {
         let updating = cmos(0x0a) & 0x80 != 0;
         let now = read();
         if !updating && now == last {

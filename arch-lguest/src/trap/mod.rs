@@ -1,0 +1,4 @@
+//! Exceptions, interrupts and system calls.
+
+pub(crate) mod entry;
+mod handlers;
