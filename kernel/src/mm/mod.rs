@@ -14,7 +14,7 @@ pub mod space;
 pub mod user;
 pub mod vma;
 
-mod extended;
+pub mod extended;
 mod page;
 #[cfg(test)]
 mod sim_tests;

@@ -6,7 +6,7 @@ use core::ops::{Deref, DerefMut};
 use platform::IrqState;
 use spin::mutex::SpinMutex;
 
-use crate::hook::cpu;
+use super::interrupts;
 
 /// A spinning lock for data that interrupt handlers use: interrupts are disabled while it is held.
 pub struct IrqLock<T> {
@@ -17,26 +17,27 @@ pub struct IrqLock<T> {
 // SAFETY: the lock hands out one exclusive reference at a time.
 unsafe impl<T: Send> Sync for IrqLock<T> {}
 
-/// The lock without what it guards. Taken in hundreds of places, so it is called rather than inlined.
+/// The lock without what it guards. Taken in hundreds of places, so it is called rather than inlined: directly, for a
+/// function between that knows what is guarded would cost more than it saves.
 struct RawLock(SpinMutex<()>);
 
 impl RawLock {
     #[inline(never)]
     fn acquire(&self) -> IrqState {
-        let state = cpu::irq_save();
+        let state = interrupts::save();
         core::mem::forget(self.0.lock());
         state
     }
 
     fn try_acquire(&self) -> Option<IrqState> {
-        let state = cpu::irq_save();
+        let state = interrupts::save();
         match self.0.try_lock() {
             Some(guard) => {
                 core::mem::forget(guard);
                 Some(state)
             }
             None => {
-                cpu::irq_restore(state);
+                interrupts::restore(state);
                 None
             }
         }
@@ -48,7 +49,7 @@ impl RawLock {
     unsafe fn release(&self, state: IrqState) {
         // SAFETY: the caller's promise.
         unsafe { self.0.force_unlock() };
-        cpu::irq_restore(state);
+        interrupts::restore(state);
     }
 }
 
@@ -65,7 +66,7 @@ impl<T> IrqLock<T> {
     }
 
     /// Disables interrupts and takes the lock.
-    #[inline]
+    #[inline(always)]
     pub fn lock(&self) -> IrqGuard<'_, T> {
         IrqGuard { lock: self, state: self.raw.acquire() }
     }
@@ -106,7 +107,7 @@ impl<'a, T> IrqGuard<'a, T> {
 }
 
 impl<T> Drop for IrqGuard<'_, T> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         // SAFETY: the guard stands for the lock's holder, and is gone afterwards.
         unsafe { self.lock.raw.release(self.state) };

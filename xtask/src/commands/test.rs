@@ -17,6 +17,7 @@ use crate::testing::host;
 use crate::testing::outcome::{Results, seconds};
 use crate::testing::programs;
 use crate::testing::runner::{Bench, Verdict};
+use crate::testing::text_size;
 use crate::variant::{Product, Variant};
 use crate::workspace::Workspace;
 
@@ -143,6 +144,12 @@ fn build_images(workspace: &Workspace, cases: &[Case], results: &mut Results) ->
     for (name, (product, variant)) in wanted {
         match build::product(workspace, product, variant).with_context(|| format!("cannot build {name}")) {
             Ok(image) => {
+                if text_size::applies(product, variant) {
+                    match text_size::check(&image) {
+                        Ok(size) => results.pass(text_size::NAME, 1, &format!("{size} bytes")),
+                        Err(error) => results.fail(text_size::NAME, &format!("{error:#}"), ""),
+                    }
+                }
                 images.insert(name, image);
             }
             Err(error) => results.fail(&format!("build/{name}"), &format!("{error:#}"), ""),
