@@ -28,7 +28,7 @@ use crate::workspace::Workspace;
 pub fn cases(workspace: &Workspace) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     cases.extend(conformance::cases());
-    cases.extend(lguest::cases());
+    cases.extend(lguest::cases(workspace)?);
     cases.extend(ends::cases());
     cases.extend(arguments::cases());
     cases.extend(initramfs::cases());
