@@ -107,6 +107,7 @@ impl Kernel for TestKernel {
         hook::install();
         percpu::init_boot_cpu();
         mm::set_direct_map(info.direct_map);
+        mm::user::set_user_top(info.user_top);
         mm::set_kernel_window(info.kernel_window.0, info.kernel_window.1);
         frames::init(info).expect("memory can be managed");
         let machine = hook::boot::discover().expect("the machine is usable");

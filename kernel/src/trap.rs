@@ -10,6 +10,7 @@ use crate::hook::cpu;
 use crate::mm::{self, fault};
 use crate::percpu::this_cpu;
 use crate::process::current;
+use crate::sync::interrupts;
 use crate::syscall::{self, Call};
 use crate::{boot, percpu, sched, signal, time};
 
@@ -27,7 +28,7 @@ impl Kernel for Upcalls {
 
     #[inline]
     fn system_call(frame: &mut TrapFrame) {
-        cpu::irq_enable();
+        interrupts::enable();
         frame.orig_rax = frame.rax;
         let result = syscall::dispatch(&mut Call { frame });
         frame.rax = result.unwrap_or_else(|error| {
@@ -36,7 +37,7 @@ impl Kernel for Upcalls {
             }
             error.to_rax()
         });
-        cpu::irq_disable();
+        interrupts::disable();
         let task = current();
         if task.has_work() || this_cpu().need_resched.load(Ordering::Relaxed) {
             leave_with_work(frame, Entry::SystemCall);
@@ -45,7 +46,7 @@ impl Kernel for Upcalls {
 
     fn exception(exception: Exception, frame: &mut TrapFrame) {
         if frame.is_user() {
-            cpu::irq_enable();
+            interrupts::enable();
             match exception {
                 Exception::PageFault { address, access } => {
                     if let Err(fault) = fault::user(address, access) {
@@ -54,7 +55,7 @@ impl Kernel for Upcalls {
                 }
                 other => signal::exception(other, frame),
             }
-            cpu::irq_disable();
+            interrupts::disable();
             before_user_mode(frame);
         } else {
             kernel_exception(exception, frame);
@@ -110,11 +111,11 @@ fn leave_with_work(frame: &mut TrapFrame, entry: Entry) {
         if this_cpu().need_resched.load(Ordering::Relaxed) {
             sched::resched_if_needed();
         } else if current().has_signal_work() {
-            cpu::irq_enable();
+            interrupts::enable();
             signal::deliver_pending(frame, entry);
             // A restart is arranged once, by the first look at the signals.
             entry = Entry::Other;
-            cpu::irq_disable();
+            interrupts::disable();
         } else {
             return;
         }
@@ -128,9 +129,9 @@ fn kernel_exception(exception: Exception, frame: &mut TrapFrame) {
             if mm::user::fixup(VirtAddr(frame.rip)).is_some() && !access.contains(Access::RESERVED) {
                 // The fault may have to allocate, wait or flush other CPUs.
                 let resolved = frame.interrupts_enabled() && {
-                    cpu::irq_enable();
+                    interrupts::enable();
                     let resolved = fault::user(address, access | Access::USER).is_ok();
-                    cpu::irq_disable();
+                    interrupts::disable();
                     resolved
                 };
                 if resolved {

@@ -8,6 +8,20 @@ fn on(mib: u32, name: &str, body: &str) -> Case {
     case(format!("memory/{name}")).memory(mib).sh(&script(body)).limit(120)
 }
 
+/// The bomb ends when it cannot fork or is killed; the memory of what it left comes back.
+fn fork_bomb(cpus: u16) -> Case {
+    on(
+        32,
+        &format!("fork-bomb-{cpus}cpu"),
+        // Only what the shell does itself can be relied on while those that were killed still end.
+        "free() { { read -r name total unit; read -r name free unit; } < /proc/meminfo; }
+free; before=$free; not sh -c 'while :; do sleep 1000 & done'; kill -9 -1
+until free 2>/dev/null && test $free -gt $((before - 512)); do :; done; wait; echo still here",
+    )
+    .cpus(cpus)
+    .prints("still here")
+}
+
 /// The cases.
 pub fn cases() -> Vec<Case> {
     vec![
@@ -27,16 +41,18 @@ s=0; wait $a || s=$?; test $s -eq 137; s=0; wait $b || s=$?; test $s -eq 137; ki
         )
         .cpus(2)
         .prints("others live"),
-        // The bomb ends when it cannot fork or is killed; the memory of what it left comes back.
+        // All at once, on a CPU each: whoever finds no memory picks a victim, and may be one.
         on(
-            32,
-            "fork-bomb",
-            // Only what the shell does itself can be relied on while those that were killed still end.
-            "free() { { read -r name total unit; read -r name free unit; } < /proc/meminfo; }
-free; before=$free; not sh -c 'while :; do sleep 1000 & done'; kill -9 -1
-until free 2>/dev/null && test $free -gt $((before - 512)); do :; done; wait; echo still here",
+            48,
+            "six-that-touch-too-much",
+            "sleep 1000 & p=$!; for n in 1 2 3 4 5 6; do tail /dev/zero & a=\"$a $!\"; done
+for n in $a; do s=0; wait $n || s=$?; test $s -eq 137; done; kill -0 $p; echo others live",
         )
-        .prints("still here"),
+        .cpus(4)
+        .prints("others live"),
+        fork_bomb(1),
+        fork_bomb(2),
+        fork_bomb(4),
         on(
             32,
             "full-file-system",

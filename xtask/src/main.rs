@@ -3,11 +3,13 @@
 //! Standard output carries what was asked for (an image's path, a guest's console); everything xtask itself has to
 //! say goes to standard error. A failure of xtask exits with 1, a wrong use of it with 2.
 
+mod audit;
 mod bench;
 mod chart;
 mod commands;
 mod cpio;
 mod elf;
+mod evidence;
 mod guest;
 mod initramfs;
 mod installer;
@@ -16,6 +18,7 @@ mod qemu;
 mod race;
 mod report;
 mod rom;
+mod size_report;
 mod status;
 #[path = "../../tests/suite/mod.rs"]
 mod suite;
@@ -49,6 +52,8 @@ enum Command {
     Bench(commands::bench::Args),
     Debug(Box<debug::Args>),
     Lint(lint::Args),
+    SizeReport(commands::size_report::Args),
+    Audit(commands::audit::Args),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +66,8 @@ fn main() -> ExitCode {
         Command::Bench(args) => commands::bench::run(args),
         Command::Debug(args) => debug::run(*args),
         Command::Lint(args) => lint::run(args),
+        Command::SizeReport(args) => commands::size_report::run(args),
+        Command::Audit(args) => commands::audit::run(args),
     };
     result.map(ExitCode::from).unwrap_or_else(|error| {
         report::error(&error);

@@ -44,6 +44,19 @@ pub enum Profile {
     Dev,
     /// Optimized, with fat link-time optimization
     Release,
+    /// The same without link-time optimization
+    ReleaseNolto,
+}
+
+impl Profile {
+    /// What optimizes across crates, for people.
+    pub fn optimization(self) -> &'static str {
+        match self {
+            Self::Dev => "not optimized",
+            Self::Release => "fat LTO",
+            Self::ReleaseNolto => "no LTO",
+        }
+    }
 }
 
 /// What runs above the cut: a package with an executable of the same platform.
@@ -117,6 +130,7 @@ impl Profile {
         match self {
             Self::Dev => "debug",
             Self::Release => "release",
+            Self::ReleaseNolto => "release-nolto",
         }
     }
 }
@@ -133,7 +147,7 @@ fn value_name(value: &impl ValueEnum) -> String {
 
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}-{}", self.backend_name(), value_name(&self.dispatch), self.profile_name())
+        write!(f, "{}-{}-{}", self.backend, self.dispatch, self.profile)
     }
 }
 
@@ -141,11 +155,6 @@ impl Variant {
     /// The backend's name, which is also its feature's.
     pub fn backend_name(&self) -> String {
         value_name(&self.backend)
-    }
-
-    /// The profile's name for `cargo --profile`.
-    pub fn profile_name(&self) -> String {
-        self.profile.to_string()
     }
 
     /// The VMI ROM that the backend needs, if it does.

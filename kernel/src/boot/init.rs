@@ -20,6 +20,7 @@ use crate::process::process::NewProcess;
 use crate::process::{Credentials, Limits, Pid, Process, Task, tree};
 use crate::sched::{self, Nice, SchedState};
 use crate::signal::SignalActions;
+use crate::sync::interrupts;
 use crate::trap;
 
 /// Its number.
@@ -128,13 +129,13 @@ pub fn start() -> Result<(), InitError> {
 
 /// What process 1's task does first.
 extern "C" fn first_code(_: usize) -> ! {
-    cpu::irq_enable();
+    interrupts::enable();
     open_console();
     let mut frame = match run(parameters::command_line()) {
         Ok(frame) => frame,
         Err(error) => end::unusable(&error),
     };
-    cpu::irq_disable();
+    interrupts::disable();
     phase("user");
     trap::before_user_mode(&mut frame);
     cpu::enter_user(&frame)

@@ -4,9 +4,10 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use platform::{CpuId, CpuSet, SecondaryStart};
 
-use crate::hook::{cpu, smp};
+use crate::hook::smp;
 use crate::mm::KernelStack;
 use crate::process::Task;
+use crate::sync::interrupts;
 use crate::{percpu, sched};
 
 /// Starts all of `cpus` but this one. One that does not start is left off.
@@ -38,6 +39,6 @@ pub fn secondary_cpu(cpu: CpuId) -> ! {
     let stack = KernelStack::borrowed(platform::VirtAddr(STACK.load(Ordering::Acquire)));
     sched::install_idle_task(Task::idle(super::start::kernel_process(), stack));
     percpu::set_online(cpu);
-    cpu::irq_enable();
+    interrupts::enable();
     sched::run_idle()
 }

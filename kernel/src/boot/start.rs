@@ -7,11 +7,12 @@ use spin::Once;
 
 use super::chart::phase;
 use super::{end, init, parameters, smp};
-use crate::hook::{self, cpu};
+use crate::hook;
 use crate::mm::{self, KernelStack, frames};
 use crate::process::process::NewProcess;
 use crate::process::{Credentials, Limits, Pid, Process, Task, ids};
 use crate::signal::SignalActions;
+use crate::sync::interrupts;
 use crate::{fs, logger, percpu, random, sched, time, tty, vdso};
 
 pub(crate) static KERNEL_PROCESS: Once<Arc<Process>> = Once::new();
@@ -83,7 +84,7 @@ pub fn boot_cpu(info: &'static BootInfo) -> ! {
     if let Err(error) = init::start() {
         end::unusable(&error);
     }
-    cpu::irq_enable();
+    interrupts::enable();
     sched::run_idle()
 }
 

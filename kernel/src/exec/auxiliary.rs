@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::__cpuid;
 
-use crate::hook::cpu;
+use crate::mm::extended;
 use crate::sync::Once;
 
 /// What a signal's frame takes beside the extended registers: return address, `ucontext_t` and `siginfo_t`.
@@ -27,7 +27,7 @@ pub struct MachineFacts {
 pub fn machine_facts() -> MachineFacts {
     static FACTS: Once<MachineFacts> = Once::new();
     *FACTS.call_once(|| {
-        let extended = cpu::extended_state_bytes() as u64 + EXTENDED_END + EXTENDED_ALIGNMENT;
+        let extended = extended::bytes() as u64 + EXTENDED_END + EXTENDED_ALIGNMENT;
         MachineFacts {
             hardware: u64::from(__cpuid(1).edx),
             signal_stack: (SIGNAL_FRAME + extended).next_multiple_of(FRAME_ALIGNMENT),

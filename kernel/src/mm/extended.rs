@@ -16,8 +16,44 @@ unsafe impl Send for ExtendedArea {}
 // SAFETY: reached only through `state`, by the task that owns it and the scheduler in turn.
 unsafe impl Sync for ExtendedArea {}
 
+/// Bytes of an area on this machine.
+#[inline]
+pub fn bytes() -> usize {
+    cpu::extended_state_bytes()
+}
+
+/// Writes the state a new program starts with.
+///
+/// # Safety
+/// `area` is writable for [`bytes`] bytes and 64-byte aligned.
+#[inline]
+pub unsafe fn reset(area: ExtendedState) {
+    // SAFETY: the caller's promise.
+    unsafe { cpu::init_extended(area) };
+}
+
+/// Saves this CPU's registers, which hold user state.
+///
+/// # Safety
+/// As [`reset`].
+#[inline]
+pub unsafe fn save(area: ExtendedState) {
+    // SAFETY: the caller's promise.
+    unsafe { cpu::save_extended(area) };
+}
+
+/// Loads this CPU's registers; false, and the registers as after [`reset`], if the CPU refuses the state.
+///
+/// # Safety
+/// `area` is readable for [`bytes`] bytes and 64-byte aligned.
+#[inline]
+pub unsafe fn load(area: ExtendedState) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { cpu::restore_extended(area) }
+}
+
 fn layout() -> Layout {
-    match Layout::from_size_align(cpu::extended_state_bytes(), 64) {
+    match Layout::from_size_align(bytes(), 64) {
         Ok(layout) => layout,
         Err(_) => panic!("the platform asks for an impossible extended state"),
     }
@@ -29,7 +65,7 @@ impl ExtendedArea {
         // SAFETY: the size is not zero on any platform.
         let area = Self(NonNull::new(unsafe { alloc(layout()) })?);
         // SAFETY: the area has the size and alignment the platform asked for.
-        unsafe { cpu::init_extended(area.state()) };
+        unsafe { reset(area.state()) };
         Some(area)
     }
 
@@ -43,11 +79,7 @@ impl ExtendedArea {
     pub fn copy_from(&self, other: ExtendedState) {
         // SAFETY: both areas have the platform's size; the callers hold the tasks they belong to.
         unsafe {
-            core::ptr::copy_nonoverlapping(
-                other.0.as_ptr::<u8>(),
-                self.0.as_ptr(),
-                cpu::extended_state_bytes(),
-            );
+            core::ptr::copy_nonoverlapping(other.0.as_ptr::<u8>(), self.0.as_ptr(), bytes());
         }
     }
 }

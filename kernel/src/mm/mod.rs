@@ -14,8 +14,10 @@ pub mod space;
 pub mod user;
 pub mod vma;
 
-mod extended;
+pub mod extended;
 mod page;
+#[cfg(test)]
+mod sim_tests;
 mod stack;
 
 pub use calls::SYSTEM_CALLS;

@@ -7,8 +7,9 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use platform::{CpuSet, Message};
 
 use super::{cpu_id, of, this_cpu};
-use crate::hook::{cpu, smp};
+use crate::hook::smp;
 use crate::sync::IrqLock;
+use crate::sync::interrupts;
 
 /// A function to be run, and how many CPUs have still to run it.
 #[derive(Clone)]
@@ -25,7 +26,7 @@ pub type CallQueue = IrqLock<VecDeque<QueuedCall>>;
 /// The function runs with interrupts disabled. Context: interrupts enabled, no lock held that is taken with interrupts
 /// disabled.
 pub fn run_on(cpus: CpuSet, function: fn(usize), argument: usize) {
-    let state = cpu::irq_save();
+    let state = interrupts::save();
     let me = cpu_id();
     let others = cpus.and(super::online()).without(me);
     let left = Arc::new(AtomicUsize::new(others.count()));
@@ -39,7 +40,7 @@ pub fn run_on(cpus: CpuSet, function: fn(usize), argument: usize) {
     if cpus.contains(me) {
         function(argument);
     }
-    cpu::irq_restore(state);
+    interrupts::restore(state);
     while left.load(Ordering::Acquire) != 0 {
         core::hint::spin_loop();
     }

@@ -14,6 +14,7 @@ use crate::hook::cpu;
 use crate::mm::UserAddr;
 use crate::sched;
 use crate::signal::{self, SignalActions, TaskSignals};
+use crate::sync::interrupts;
 use crate::syscall::{Call, SysResult};
 
 bitflags::bitflags! {
@@ -227,9 +228,7 @@ fn child_frame(request: &Request, frame: &TrapFrame) -> (TrapFrame, UserBases) {
     if request.stack != 0 {
         frame.rsp = request.stack;
     }
-    let state = cpu::irq_save();
-    let mut bases = cpu::user_bases();
-    cpu::irq_restore(state);
+    let mut bases = interrupts::without(cpu::user_bases);
     if request.flags.contains(CloneFlags::SETTLS) {
         bases.fs = VirtAddr(request.tls);
     }

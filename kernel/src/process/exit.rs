@@ -7,8 +7,8 @@ use super::tree::{self, Tree};
 use super::{Pid, Process, Task, Usage, current, futex, group};
 use crate::errno::{Errno, KResult};
 use crate::fs::FileTable;
-use crate::hook::cpu;
 use crate::mm::UserAddr;
+use crate::sync::interrupts;
 use crate::{sched, signal, tty};
 
 /// Ends the process with a status as `wait(2)` gives it. Context: a task of the process, interrupts enabled, no lock
@@ -34,7 +34,7 @@ pub fn exit_thread(status: u32) -> ! {
         }
         leave_process(&task.shared(), status);
     }
-    cpu::irq_disable();
+    interrupts::disable();
     sched::exit_current()
 }
 
@@ -121,9 +121,7 @@ fn leave_space(task: &Task, last: bool) {
     if last {
         task.process.space.lock().take();
     }
-    let state = cpu::irq_save();
-    let space = task.replace_space(None);
-    cpu::irq_restore(state);
+    let space = interrupts::without(|| task.replace_space(None));
     if let Some(space) = space {
         space.remove_user();
     }

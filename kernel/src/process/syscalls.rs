@@ -7,6 +7,7 @@ use platform::VirtAddr;
 use super::{Pid, clone, current, exit, futex, tree, wait};
 use crate::errno::Errno;
 use crate::hook::cpu;
+use crate::sync::interrupts;
 use crate::syscall::{Call, Handler, SysResult, numbers as nr};
 
 /// This subsystem's system calls.
@@ -88,7 +89,7 @@ fn arch_prctl(call: &mut Call<'_>) -> SysResult {
     if set && address >= crate::mm::user::user_top().0 {
         return Err(Errno::EPERM);
     }
-    let state = cpu::irq_save();
+    let state = interrupts::save();
     let mut bases = cpu::user_bases();
     match what {
         SET_FS => bases.fs = VirtAddr(address),
@@ -98,7 +99,7 @@ fn arch_prctl(call: &mut Call<'_>) -> SysResult {
     if set {
         cpu::set_user_bases(bases);
     }
-    cpu::irq_restore(state);
+    interrupts::restore(state);
     match what {
         SET_FS | SET_GS => {}
         GET_FS => call.user(1).write(&bases.fs.0)?,

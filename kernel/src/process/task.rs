@@ -11,10 +11,12 @@ use platform::{CpuId, CpuSet, ExtendedState, TrapFrame, UserBases, VirtAddr};
 use super::{Pid, Process};
 use crate::errno::{Errno, KResult};
 use crate::hook::cpu;
+use crate::mm::extended;
 use crate::mm::{AddressSpace, ExtendedArea, KernelStack};
 use crate::percpu;
 use crate::sched::{Context, KernelEntry, Nice, SchedState};
 use crate::signal::TaskSignals;
+use crate::sync::interrupts;
 use crate::sync::{IrqLock, SpinLock};
 
 /// Work to be done before the task returns to user mode, as bits of [`Task::work`].
@@ -293,10 +295,8 @@ impl Task {
     pub fn copy_extended_from_current(&self) {
         let (Some(area), running) = (&self.extended, super::current()) else { return };
         if running.has_user_state() {
-            let state = cpu::irq_save();
             // SAFETY: the running task's own area, of the size the platform asked for.
-            unsafe { cpu::save_extended(running.extended_state()) };
-            cpu::irq_restore(state);
+            interrupts::without(|| unsafe { extended::save(running.extended_state()) });
             area.copy_from(running.extended_state());
         }
     }
@@ -360,10 +360,10 @@ extern "C" fn enter_user_mode(frame: usize) -> ! {
         let task = super::current();
         let word = crate::mm::UserAddr(task.set_child_tid.load(Ordering::Relaxed));
         if !word.is_null() {
-            cpu::irq_enable();
+            interrupts::enable();
             // As on Linux, a bad address is the program's own misfortune.
             let _written = word.write(&task.tid().0);
-            cpu::irq_disable();
+            interrupts::disable();
         }
     }
     crate::trap::before_user_mode(frame);

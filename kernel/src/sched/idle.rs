@@ -8,6 +8,7 @@ use crate::hook::cpu;
 use crate::mm::AddressSpace;
 use crate::percpu::this_cpu;
 use crate::sched::yield_now;
+use crate::sync::interrupts;
 
 static IDLE: AtomicU64 = AtomicU64::new(0);
 
@@ -32,12 +33,12 @@ pub fn run_idle() -> ! {
     note(crate::percpu::cpu_id(), true);
     loop {
         yield_now();
-        cpu::irq_disable();
+        interrupts::disable();
         leave_unused_space();
         crate::time::before_idle();
         // The last look: what another CPU queues later comes with an interrupt, which ends the wait.
         if this_cpu().need_resched.load(Ordering::Relaxed) {
-            cpu::irq_enable();
+            interrupts::enable();
         } else {
             cpu::wait_for_interrupt();
         }

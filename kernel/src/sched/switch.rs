@@ -11,9 +11,11 @@ use super::wake::enqueue_new;
 use super::{BlockedState, RUNNABLE};
 use crate::hook::cpu;
 use crate::mm::AddressSpace;
+use crate::mm::extended;
 use crate::percpu::{self, PerCpu, this_cpu};
 use crate::process::{Task, current};
 use crate::sync::IrqGuard;
+use crate::sync::interrupts;
 use crate::time;
 
 /// Gives way until something wakes this task. It has called [`Task::prepare_to_block`] before and checked its condition
@@ -110,7 +112,7 @@ fn switch_user_state(run_queue: &mut RunQueue, previous: &Task, next: &Task) {
         previous.set_saved_bases(cpu::user_bases());
         if run_queue.extended_owner() == &raw const *previous {
             // SAFETY: the task's own area, of the size the platform asked for.
-            unsafe { cpu::save_extended(previous.extended_state()) };
+            unsafe { extended::save(previous.extended_state()) };
         }
     }
     let Some(space) = next.space() else { return };
@@ -136,7 +138,7 @@ pub fn start_program(space: Arc<AddressSpace>) -> Option<Arc<AddressSpace>> {
     let old = task.replace_space(Some(space));
     let area = task.extended_state();
     // SAFETY: the task's own area, of the size the platform asked for.
-    unsafe { cpu::init_extended(area) };
+    unsafe { extended::reset(area) };
     load_extended(area);
     run_queue.set_extended_owner(&raw const *task);
     task.set_extended_cpu(percpu::cpu_id());
@@ -147,13 +149,13 @@ pub fn start_program(space: Arc<AddressSpace>) -> Option<Arc<AddressSpace>> {
 fn load_extended(area: ExtendedState) {
     // SAFETY: the task's own area, of the size the platform asked for. What it holds was saved by the platform or
     // made by `init_extended`, so it is not refused; a refusal would leave initial registers, which is no harm.
-    unsafe { cpu::restore_extended(area) };
+    unsafe { extended::load(area) };
 }
 
 /// The second half of a switch, on the new task's stack.
 fn finish(state: IrqState) {
     let previous = end_switch();
-    cpu::irq_restore(state);
+    interrupts::restore(state);
     previous.let_go();
 }
 

@@ -9,9 +9,10 @@ use core::arch::asm;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::errno::{Errno, KResult};
-use crate::hook::cpu;
 use crate::mm::UserAddr;
+use crate::mm::extended;
 use crate::process::current;
+use crate::sync::interrupts;
 
 /// Bytes of the area that `fxsave` writes, and that `xsave` begins with.
 const LEGACY_BYTES: usize = 512;
@@ -34,12 +35,12 @@ const INITIAL_FCW: u16 = 0x37f;
 
 /// Whether the platform saves with `xsave`.
 pub(super) fn uses_xsave() -> bool {
-    cpu::extended_state_bytes() > LEGACY_BYTES
+    extended::bytes() > LEGACY_BYTES
 }
 
 /// Bytes a frame needs for the registers.
 pub(super) fn frame_bytes() -> usize {
-    let bytes = cpu::extended_state_bytes();
+    let bytes = extended::bytes();
     if bytes > LEGACY_BYTES { bytes + size_of::<u32>() } else { bytes }
 }
 
@@ -62,11 +63,11 @@ fn components() -> u64 {
 /// Writes the running task's registers to `to`, which is 64-byte aligned.
 pub(super) fn save_to(to: UserAddr) -> KResult<()> {
     let area = current().extended_state();
-    let bytes = cpu::extended_state_bytes();
-    cpu::irq_disable();
+    let bytes = extended::bytes();
+    interrupts::disable();
     // SAFETY: the task's own area, of the size the platform asked for; the CPU holds the running task's registers.
-    unsafe { cpu::save_extended(area) };
-    cpu::irq_enable();
+    unsafe { extended::save(area) };
+    interrupts::enable();
     // SAFETY: the area is initialized for all of its bytes. Should the copy wait for memory, the scheduler saves the
     // same registers there once more, which changes nothing.
     let saved = unsafe { core::slice::from_raw_parts(area.0.as_ptr::<u8>(), bytes) };
@@ -116,13 +117,13 @@ fn describe(head: &mut [u8; LEGACY_BYTES + HEADER_BYTES], bytes: usize, componen
 /// Gives the running task the registers a new program starts with.
 pub(super) fn start_afresh() {
     let area = current().extended_state();
-    cpu::irq_disable();
+    interrupts::disable();
     // SAFETY: the task's own area, of the size the platform asked for.
     unsafe {
-        cpu::init_extended(area);
-        cpu::restore_extended(area);
+        extended::reset(area);
+        extended::load(area);
     }
-    cpu::irq_enable();
+    interrupts::enable();
 }
 
 /// Loads the running task's registers from a signal frame's state at `from`; null stands for the initial state.
@@ -131,7 +132,7 @@ pub(super) fn restore_from(from: UserAddr) -> KResult<()> {
         start_afresh();
         return Ok(());
     }
-    let bytes = cpu::extended_state_bytes();
+    let bytes = extended::bytes();
     let alignment = if uses_xsave() { 64 } else { 16 };
     if !from.0.is_multiple_of(alignment) {
         return Err(Errno::EFAULT);
@@ -178,24 +179,24 @@ fn check_header(header: &mut [u8], wanted: u64, components: u64) -> KResult<()> 
 
 fn load(state: &[u8]) -> KResult<()> {
     let area = current().extended_state();
-    cpu::irq_disable();
+    interrupts::disable();
     // SAFETY: the task's own area, of the size the platform asked for, which is also that of `state`; with interrupts
     // disabled the scheduler does not use it.
     let accepted = unsafe {
         core::ptr::copy_nonoverlapping(state.as_ptr(), area.0.as_mut_ptr::<u8>(), state.len());
-        cpu::restore_extended(area)
+        extended::load(area)
     };
-    cpu::irq_enable();
+    interrupts::enable();
     if accepted { Ok(()) } else { Err(Errno::EFAULT) }
 }
 
 /// Control and status of the running task's x87 and SSE units: the exceptions raised and not masked.
 pub(super) fn raised_exceptions() -> RaisedExceptions {
     let area = current().extended_state();
-    cpu::irq_disable();
+    interrupts::disable();
     // SAFETY: as in `save_to`.
-    unsafe { cpu::save_extended(area) };
-    cpu::irq_enable();
+    unsafe { extended::save(area) };
+    interrupts::enable();
     // SAFETY: the legacy area is there on every platform.
     let legacy = unsafe { core::slice::from_raw_parts(area.0.as_ptr::<u8>(), LEGACY_BYTES) };
     let control = u16::from_le_bytes([legacy[0], legacy[1]]);

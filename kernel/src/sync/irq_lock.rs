@@ -6,7 +6,7 @@ use core::ops::{Deref, DerefMut};
 use platform::IrqState;
 use spin::mutex::SpinMutex;
 
-use crate::hook::cpu;
+use super::interrupts;
 
 /// A spinning lock for data that interrupt handlers use: interrupts are disabled while it is held.
 pub struct IrqLock<T> {
@@ -23,20 +23,20 @@ struct RawLock(SpinMutex<()>);
 impl RawLock {
     #[inline(never)]
     fn acquire(&self) -> IrqState {
-        let state = cpu::irq_save();
+        let state = interrupts::save();
         core::mem::forget(self.0.lock());
         state
     }
 
     fn try_acquire(&self) -> Option<IrqState> {
-        let state = cpu::irq_save();
+        let state = interrupts::save();
         match self.0.try_lock() {
             Some(guard) => {
                 core::mem::forget(guard);
                 Some(state)
             }
             None => {
-                cpu::irq_restore(state);
+                interrupts::restore(state);
                 None
             }
         }
@@ -48,7 +48,7 @@ impl RawLock {
     unsafe fn release(&self, state: IrqState) {
         // SAFETY: the caller's promise.
         unsafe { self.0.force_unlock() };
-        cpu::irq_restore(state);
+        interrupts::restore(state);
     }
 }
 

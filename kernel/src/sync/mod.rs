@@ -4,8 +4,10 @@
 //!   interrupt handlers.
 //! - [`IrqLock`]: the same for data that interrupt handlers use too; disables interrupts while held.
 //! - [`Mutex`]: may be held across sleeping and user copies.
+//! - [`interrupts`]: this CPU's interrupt flag by itself.
 //! - [`WaitQueue`]: tasks that wait for a condition.
 
+pub mod interrupts;
 mod irq_lock;
 mod mutex;
 #[cfg(test)]

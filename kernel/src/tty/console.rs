@@ -14,6 +14,7 @@ use crate::fs::device::{CharDevice, DeviceNumber, FileOps, register_char};
 use crate::fs::flags::O_NOCTTY;
 use crate::hook;
 use crate::process::{Pid, Task, current};
+use crate::sync::interrupts;
 use crate::sync::{IrqLock, WaitQueue};
 use crate::{irq, logger, sched, time};
 
@@ -103,7 +104,7 @@ fn on_interrupt(_line: IrqLine) {
 }
 
 extern "C" fn serve_interrupts(_argument: usize) -> ! {
-    hook::cpu::irq_enable();
+    interrupts::enable();
     // What came before the line was enabled does not raise it again.
     collect();
     loop {
@@ -113,7 +114,7 @@ extern "C" fn serve_interrupts(_argument: usize) -> ! {
 }
 
 extern "C" fn serve_by_polling(_argument: usize) -> ! {
-    hook::cpu::irq_enable();
+    interrupts::enable();
     loop {
         let wake = time::now().saturating_add(POLL_INTERVAL);
         // Nothing interrupts a task of the kernel's own.

@@ -1,0 +1,80 @@
+//! Gates of one image: hooks are reached directly, nothing is writable and executable, nothing is left to relocate.
+
+use anyhow::Result;
+
+use crate::audit::Violation;
+use crate::evidence::hooks::{self, Reach};
+use crate::evidence::image::{Image, Use};
+
+/// Indirect hook calls, which a `static` image must not have.
+pub fn indirect_hooks(image: &Image) -> Result<Vec<Violation>> {
+    let (_, found) = hooks::look_into(image)?;
+    let sites = found.sites.iter().filter(|site| site.reach == Reach::Indirect);
+    let mut violations: Vec<_> = sites
+        .map(|site| {
+            let what = format!("indirect call of {} at {:#x}, for {}", site.hook, site.at, site.place);
+            Violation::new(site.function.to_string(), what)
+        })
+        .collect();
+    let tables = image.objects.iter().filter(|object| hooks::is_table(object));
+    violations.extend(tables.map(|table| Violation::new(table.name.to_string(), "a table of hooks")));
+    Ok(violations)
+}
+
+/// Memory that can be both written and executed.
+pub fn writable_code(image: &Image) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for segment in image.segments.iter().filter(|segment| segment.writable && segment.executable) {
+        let sections: Vec<_> = image
+            .sections
+            .iter()
+            .filter(|section| segment.range.contains(&section.range.start))
+            .map(|section| section.name.as_str())
+            .collect();
+        violations.push(Violation::new(
+            format!("segment {:#x}..{:#x} ({})", segment.range.start, segment.range.end, sections.join(", ")),
+            "both writable and executable",
+        ));
+    }
+    for section in image.sections.iter().filter(|section| section.purpose == Use::Code) {
+        let inside = |segment: &&crate::evidence::image::Segment| {
+            segment.executable && segment.range.contains(&section.range.start)
+        };
+        if !image.segments.iter().any(|segment| inside(&segment)) {
+            violations.push(Violation::new(section.name.clone(), "code outside of every executable segment"));
+        }
+    }
+    violations
+}
+
+/// Relocations that a loader would have to apply: PVH loaders apply none.
+pub fn relocations(image: &Image) -> Vec<Violation> {
+    let sections = image.relocations.iter();
+    sections.map(|name| Violation::new(format!("section {name}"), "relocations are left")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::image::{Section, Segment};
+
+    #[test]
+    fn writable_code_is_found() {
+        let section = Section { name: ".text".into(), range: 0..8, purpose: Use::Code, bytes: vec![0xc3; 8] };
+        let mut image = Image { sections: vec![section], ..Image::default() };
+        assert_eq!(writable_code(&image)[0].to_string(), ".text: code outside of every executable segment");
+        image.segments = vec![Segment { range: 0..16, writable: false, executable: true }];
+        assert_eq!(writable_code(&image), []);
+        image.segments[0].writable = true;
+        let found = writable_code(&image);
+        assert_eq!(found[0].to_string(), "segment 0x0..0x10 (.text): both writable and executable");
+    }
+
+    #[test]
+    fn relocations_are_found() {
+        let mut image = Image::default();
+        assert_eq!(relocations(&image), []);
+        image.relocations.push(".rela.dyn".into());
+        assert_eq!(relocations(&image)[0].to_string(), "section .rela.dyn: relocations are left");
+    }
+}

@@ -1,0 +1,247 @@
+//! The report as one file for a browser: charts first, then the tables.
+
+use std::fmt::Write;
+
+use crate::evidence::hooks::Reach;
+use crate::size_report::document::{self, Block, Grid};
+use crate::size_report::model::{Figures, Report};
+use crate::size_report::reference::{ARCHITECTURE, percent};
+
+const STYLE: &str = include_str!("report.css");
+/// Width of a chart's names, bars and figures in the units of its view box.
+const NAMES: f64 = 230.0;
+const BARS: f64 = 460.0;
+const WIDTH: f64 = 880.0;
+/// Height of a bar and of its row.
+const BAR: f64 = 18.0;
+const ROW: f64 = 28.0;
+
+/// The whole page.
+pub fn page(report: &Report, changes: &[Block]) -> String {
+    let mut body = String::new();
+    for (title, images) in report.groups() {
+        let _ = write!(body, "<h2>{}</h2>{}", escaped(&title), tiles(report, &images));
+        body.push_str(&figure(
+            "What hooks add to the architecture's text",
+            "Percent over the same kernel without hooks; for Monoguest over static, which equals the backend's \
+             functions called with no trait in the path. Less is better.",
+            &growth(report, &images),
+            "",
+        ));
+        let legend = [Reach::Inlined, Reach::Direct, Reach::Indirect]
+            .map(|reach| format!("<span class=\"key {reach}\"></span>{reach}"))
+            .join(" ");
+        body.push_str(&figure(
+            "Hook call sites in the code",
+            "Found by disassembly, by how they reach the backend. An indirect site looks its target up while it runs.",
+            &sites(&images),
+            &legend,
+        ));
+        body.push_str(&figure(
+            "Bytes that hooks take",
+            "The sites together, and the backend's own functions that they call.",
+            &bytes(&images),
+            "<span class=\"key inlined\"></span>sites <span class=\"key own\"></span>the backend's functions",
+        ));
+    }
+    body.push_str("<h2 id=\"figures\">All figures</h2>");
+    for block in changes.iter().chain(&document::report(report)) {
+        body.push_str(&html(block));
+    }
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>Monoguest: what hooks cost</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
+         <h1>Monoguest: what hooks cost</h1>\n<p class=\"lead\">One kernel source, built with each way of reaching \
+         its backend. <a href=\"#figures\">All figures</a> are below the charts.</p>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+}
+
+/// The few numbers that answer the question.
+fn tiles(report: &Report, images: &[&Figures]) -> String {
+    let mut tiles = Vec::new();
+    let of = |dispatch: &str| images.iter().find(|figures| figures.dispatch == dispatch);
+    if let Some(product) = of("static") {
+        tiles.push((
+            product.of(Reach::Indirect).sites.to_string(),
+            "indirect hook calls in static".to_owned(),
+        ));
+    }
+    if let (Some(product), Some(direct)) = (of("static"), of("direct")) {
+        let differ = crate::evidence::equality::differences(&product.functions, &direct.functions).len();
+        let label = format!("of {} functions differ without the trait", product.functions.len());
+        tiles.push((differ.to_string(), label));
+    }
+    if let (Some(product), Some(table)) = (of("static"), of("table")) {
+        let growth = table.architecture.text.cast_signed() - product.architecture.text.cast_signed();
+        tiles.push((table.of(Reach::Indirect).sites.to_string(), "indirect sites with a table".to_owned()));
+        tiles.push((format!("{growth:+} B"), "architecture's text with a table".to_owned()));
+    }
+    tiles.push((report.hooks.len().to_string(), "hooks in the contract, of at most 100".to_owned()));
+    let mut text = "<div class=\"tiles\">".to_owned();
+    for (number, label) in tiles {
+        let _ = write!(text, "<div><b>{}</b><span>{}</span></div>", escaped(&number), escaped(&label));
+    }
+    text + "</div>"
+}
+
+/// A bar of one or more parts.
+struct Bar {
+    name: String,
+    /// Class and length of each part
+    parts: Vec<(&'static str, f64)>,
+    figure: String,
+}
+
+fn growth(report: &Report, images: &[&Figures]) -> Vec<Bar> {
+    let bar = |name: &str, class, value: f64, bytes: i64| Bar {
+        name: name.to_owned(),
+        parts: vec![(class, value)],
+        figure: format!("{value:+.2} % ({bytes:+} B)"),
+    };
+    let mut bars: Vec<_> = ARCHITECTURE
+        .iter()
+        .map(|r| bar(r.name, "reference", percent(r.without, r.with), r.growth()))
+        .collect();
+    for figures in images {
+        let Some(baseline) = report.baseline(figures) else { continue };
+        let (before, after) = (baseline.architecture.text, figures.architecture.text);
+        let bytes = after.cast_signed() - before.cast_signed();
+        bars.push(bar(&format!("Monoguest, {}", figures.dispatch), "own", percent(before, after), bytes));
+    }
+    bars
+}
+
+fn sites(images: &[&Figures]) -> Vec<Bar> {
+    let mut bars: Vec<_> = ARCHITECTURE
+        .iter()
+        .filter_map(|reference| {
+            let sites = reference.sites?;
+            let figure = sites.to_string();
+            Some(Bar { name: reference.name.into(), parts: vec![("indirect", sites as f64)], figure })
+        })
+        .collect();
+    bars.extend(images.iter().map(|figures| {
+        let count = |reach| figures.of(reach).sites as f64;
+        let parts = vec![
+            ("inlined", count(Reach::Inlined)),
+            ("direct", count(Reach::Direct)),
+            ("indirect", count(Reach::Indirect)),
+        ];
+        let figure = format!("{}, {} indirect", figures.total().sites, figures.of(Reach::Indirect).sites);
+        Bar { name: format!("Monoguest, {}", figures.dispatch), parts, figure }
+    }));
+    bars
+}
+
+fn bytes(images: &[&Figures]) -> Vec<Bar> {
+    let bar = |figures: &&Figures| {
+        let sites = figures.total().bytes;
+        let own: u64 = figures.sites.iter().map(|hook| hook.own_code).sum();
+        Bar {
+            name: format!("Monoguest, {}", figures.dispatch),
+            parts: vec![("inlined", sites as f64), ("own", own as f64)],
+            figure: format!("{sites} + {own} B"),
+        }
+    };
+    images.iter().map(bar).collect()
+}
+
+/// A chart with its title, explanation and legend.
+fn figure(title: &str, explanation: &str, bars: &[Bar], legend: &str) -> String {
+    let mut text = format!("<figure><figcaption><b>{title}</b><p>{explanation}</p>");
+    if !legend.is_empty() {
+        let _ = write!(text, "<p class=\"legend\">{legend}</p>");
+    }
+    text.push_str("</figcaption>");
+    let total = |bar: &Bar| bar.parts.iter().map(|(_, length)| length).sum::<f64>();
+    let most = bars.iter().map(total).fold(0.0, f64::max);
+    let least = bars.iter().map(total).fold(0.0, f64::min);
+    let scale = if most > least { BARS / (most - least) } else { 0.0 };
+    let zero = NAMES - least * scale;
+    let height = ROW * bars.len() as f64 + 6.0;
+    let _ = write!(
+        text,
+        "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{title}\">\
+         <line class=\"axis\" x1=\"{zero:.1}\" x2=\"{zero:.1}\" y1=\"0\" y2=\"{height}\"/>"
+    );
+    for (row, bar) in bars.iter().enumerate() {
+        let y = ROW * row as f64 + (ROW - BAR) / 2.0 + 3.0;
+        let middle = y + BAR / 2.0;
+        let _ = write!(
+            text,
+            "<text class=\"name\" x=\"{:.1}\" y=\"{middle:.1}\">{}</text>",
+            NAMES + least.min(0.0) - 10.0,
+            escaped(&bar.name)
+        );
+        let mut x = zero;
+        for (class, length) in &bar.parts {
+            let width = (length * scale).abs();
+            let left = if *length < 0.0 { x - width } else { x };
+            if width > 0.0 {
+                let _ = write!(
+                    text,
+                    "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{BAR}\"/>"
+                );
+            }
+            x += length.max(0.0) * scale;
+        }
+        let _ = write!(
+            text,
+            "<text class=\"figure\" x=\"{:.1}\" y=\"{middle:.1}\">{}</text>",
+            x + 8.0,
+            escaped(&bar.figure)
+        );
+    }
+    text + "</svg></figure>"
+}
+
+fn html(block: &Block) -> String {
+    match block {
+        Block::Chapter(title) => format!("<h2>{}</h2>\n", escaped(title)),
+        Block::Section(title) => format!("<h3>{}</h3>\n", escaped(title)),
+        Block::Text(text) => format!("<p>{}</p>\n", escaped(text)),
+        Block::Table(grid) => table(grid),
+    }
+}
+
+fn table(grid: &Grid) -> String {
+    let row = |cells: &[String], tag: &str| {
+        let mut text = "<tr>".to_owned();
+        for (column, cell) in cells.iter().enumerate() {
+            let class = if column == grid.names { " class=\"name\"" } else { "" };
+            let _ = write!(text, "<{tag}{class}>{}</{tag}>", escaped(cell));
+        }
+        text + "</tr>\n"
+    };
+    let rows: String = grid.rows.iter().map(|cells| row(cells, "td")).collect();
+    format!(
+        "<div class=\"wide\"><table><thead>{}</thead><tbody>{rows}</tbody></table></div>\n",
+        row(&grid.head, "th")
+    )
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::size_report::model::tests::sample;
+
+    #[test]
+    fn a_page_needs_nothing_else() {
+        let mut report = sample();
+        report.images[0].functions[0].name = crate::evidence::names::Name::new("<a as b>::c");
+        let page = page(&report, &[]);
+        for foreign in ["http", "src=", "@import", "url("] {
+            assert!(!page.contains(foreign), "{foreign}");
+        }
+        assert!(page.contains("prefers-color-scheme: dark"));
+        assert!(page.contains("&lt;a as b&gt;::c") && !page.contains("<a as b>"));
+        assert_eq!(page.matches("<svg").count(), 3);
+        assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+        assert!(page.contains("+10.00 % (+10 B)"), "{page}");
+    }
+}
