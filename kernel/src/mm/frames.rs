@@ -140,6 +140,11 @@ fn refill(near: &mut CpuFrames) {
     });
 }
 
+/// Whether even of the kernel's reserve little is left: what a system call needs in passing comes from there.
+pub fn is_nearly_gone() -> bool {
+    with_buddy(|buddy| buddy.counts().free) <= reserve() / 2
+}
+
 /// Whether memory may be short: to be asked often. [`is_short`] knows.
 #[inline]
 pub fn may_be_short() -> bool {

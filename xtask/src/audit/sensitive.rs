@@ -21,18 +21,87 @@ pub struct Allowed {
     /// How the function's name starts
     pub function: &'static str,
     /// Which instructions
-    pub mnemonics: &'static [Mnemonic],
+    pub what: What,
     /// Why that is right
     pub why: &'static str,
 }
 
-/// The list. A backend whose platform gives it the privilege is not here but in [`RUNS_AT_CPL_3`].
-pub const ALLOWED: &[Allowed] = &[Allowed {
-    backend: "lguest",
-    function: "",
-    mnemonics: &[Mnemonic::Syscall],
-    why: "`syscall` is how a hypercall is made",
-}];
+/// Instructions that a place may have.
+#[derive(Clone, Copy, Debug)]
+pub enum What {
+    /// All of them
+    All,
+    /// These
+    These(&'static [Mnemonic]),
+    /// Loads and stores of segment registers, and the far return that loads CS
+    Selectors,
+}
+
+impl What {
+    fn has(self, instruction: &Instruction) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(mnemonics) => mnemonics.contains(&instruction.mnemonic()),
+            Self::Selectors => {
+                instruction.mnemonic() == Mnemonic::Retf
+                    || touches(instruction, |register| register.is_segment_register())
+            }
+        }
+    }
+}
+
+/// The list.
+pub const ALLOWED: &[Allowed] = &[
+    Allowed {
+        backend: "lguest",
+        function: "",
+        what: What::These(&[Mnemonic::Syscall]),
+        why: "`syscall` is how a hypercall is made",
+    },
+    Allowed {
+        backend: "lguest",
+        function: "",
+        what: What::These(&[Mnemonic::Rdfsbase, Mnemonic::Rdgsbase, Mnemonic::Wrfsbase, Mnemonic::Wrgsbase]),
+        why: "the host sets CR4.FSGSBASE",
+    },
+    Allowed {
+        backend: "lguest",
+        function: "lguest_noirq_",
+        what: What::These(&[Mnemonic::Iretq]),
+        why: "the return stays at CPL 3, and these instructions the host knows as a place where it delivers no interrupt",
+    },
+    Allowed {
+        backend: "vmi",
+        function: "pvh_start",
+        what: What::All,
+        why: "the machine is bare until VMI_Init",
+    },
+    Allowed { backend: "vmi", function: "boot_", what: What::All, why: "the machine is bare until VMI_Init" },
+    Allowed {
+        backend: "vmi",
+        function: "arch_vmi::refuse::",
+        what: What::All,
+        why: "there is no usable ROM, so the machine is bare",
+    },
+    Allowed {
+        backend: "vmi",
+        function: "",
+        what: What::These(&[Mnemonic::Rdfsbase, Mnemonic::Rdgsbase, Mnemonic::Wrfsbase, Mnemonic::Wrgsbase]),
+        why: "used if the ROM lets the kernel set CR4.FSGSBASE",
+    },
+    Allowed {
+        backend: "vmi",
+        function: "arch_native::",
+        what: What::Selectors,
+        why: "selectors are the kernel's own, with the privilege level the ROM gave them",
+    },
+    Allowed {
+        backend: "vmi",
+        function: "x86_64::instructions::segmentation::",
+        what: What::Selectors,
+        why: "selectors are the kernel's own, with the privilege level the ROM gave them",
+    },
+];
 
 /// Backends whose kernel runs at CPL 3, or may.
 pub const RUNS_AT_CPL_3: [&str; 2] = ["lguest", "vmi"];
@@ -96,7 +165,7 @@ pub fn instructions_of(image: &Image, allowed: &[Allowed]) -> Vec<Violation> {
             let listed = allowed.iter().any(|entry| {
                 entry.backend == image.platform
                     && function.name.as_str().trim_start_matches('<').starts_with(entry.function)
-                    && entry.mnemonics.contains(&instruction.mnemonic())
+                    && entry.what.has(&instruction)
             });
             if !listed {
                 let at = instruction.ip();
@@ -191,7 +260,7 @@ mod tests {
             ("xsaves", &[0x0f, 0xc7, 0x28]),
         ];
         for (name, bytes) in planted {
-            let found = instructions_of(&image("vmi", bytes), ALLOWED);
+            let found = instructions_of(&image("vmi", bytes), &[]);
             assert_eq!(found.len(), 1, "{name}");
             let text = found[0].to_string();
             assert!(text.starts_with("arch_x::f: `") && text.contains(name), "{name}: {text}");
@@ -213,12 +282,16 @@ mod tests {
         let listed = [Allowed {
             backend: "vmi",
             function: "arch_x::",
-            mnemonics: &[Mnemonic::Cli],
+            what: What::These(&[Mnemonic::Cli]),
             why: "it is a test",
         }];
         assert_eq!(instructions_of(&image("vmi", &[0xfa]), &listed), []);
         assert_eq!(instructions_of(&image("lguest", &[0xfa]), &listed).len(), 1);
         assert_eq!(instructions_of(&image("vmi", &[0xfb]), &listed).len(), 1);
         assert_eq!(instructions_of(&image("lguest", &[0x0f, 0x05]), ALLOWED), []);
+        // mov ds, eax is a selector's load; mov cr3, rax is not.
+        let selectors = [Allowed { what: What::Selectors, ..listed[0] }];
+        assert_eq!(instructions_of(&image("vmi", &[0x8e, 0xd8]), &selectors), []);
+        assert_eq!(instructions_of(&image("vmi", &[0x0f, 0x22, 0xd8]), &selectors).len(), 1);
     }
 }

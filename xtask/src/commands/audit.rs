@@ -104,10 +104,9 @@ fn image_gates(workspace: &Workspace, backend: Backend, gates: &mut Gates) -> Re
     gates.gate(&name("nothing writable and executable"), "", &image::writable_code(&image));
     gates.gate(&name("no relocation left"), "", &image::relocations(&image));
     if sensitive::RUNS_AT_CPL_3.contains(&image.platform.as_str()) {
-        let listed = sensitive::ALLOWED.iter().filter(|entry| entry.backend == image.platform);
-        let why: Vec<_> = listed.map(|entry| entry.why).collect();
+        let listed = sensitive::ALLOWED.iter().filter(|entry| entry.backend == image.platform).count();
         let found = sensitive::instructions_of(&image, sensitive::ALLOWED);
-        gates.gate(&name("no sensitive instruction"), &why.join("; "), &found);
+        gates.gate(&name("no sensitive instruction"), &format!("but in {listed} listed places"), &found);
     }
     Ok(())
 }

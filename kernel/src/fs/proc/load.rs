@@ -22,9 +22,8 @@ pub fn idle_times() -> impl Iterator<Item = (platform::CpuId, Nanoseconds)> {
 
 /// Threads that run or are ready to, and all threads.
 pub fn tasks() -> (usize, usize) {
-    let processes = tree::lock().processes();
     let (mut ready, mut all) = (0, 0);
-    for process in processes {
+    for process in tree::processes() {
         for task in process.threads.lock().iter().filter(|task| task.kind() == TaskKind::User) {
             all += 1;
             ready += usize::from(task.sched.is_runnable());

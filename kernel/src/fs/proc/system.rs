@@ -193,8 +193,7 @@ fn virtual_memory(_: &()) -> KResult<Vec<u8>> {
 /// User and kernel time of `busy`, split as the samples of all living processes are.
 fn split(busy: u64) -> (u64, u64) {
     use core::sync::atomic::Ordering;
-    let processes = tree::lock().processes();
-    let (user, system) = processes.iter().fold((0u64, 0u64), |(user, system), process| {
+    let (user, system) = tree::processes().fold((0u64, 0u64), |(user, system), process| {
         (
             user + process.user_samples.load(Ordering::Relaxed),
             system + process.system_samples.load(Ordering::Relaxed),
