@@ -19,6 +19,7 @@ use crate::qemu::Machine;
 use crate::race::course::{Contender, Course};
 use crate::race::operations::BENCH;
 use crate::report::say;
+use crate::rom;
 use crate::testing::programs::{self, Program};
 use crate::variant::{Backend, Dispatch, Product, Profile, Variant};
 use crate::workspace::Workspace;
@@ -183,7 +184,8 @@ impl Bench {
     fn part(&self, variant: Variant, part: Part, only: &[String]) -> Result<Costs> {
         let product = if part == Part::Hooks { Product::Conformance } else { Product::Monoguest };
         let image = build::product(&self.workspace, product, variant)?;
-        let contender = Contender { name: variant.to_string(), image, append: String::new() };
+        let rom = rom::place(&self.workspace, &variant.rom(), &self.course.machine, &self.course.scratch)?;
+        let contender = Contender { name: variant.to_string(), image, append: String::new(), rom };
         let initrd: &Path = &self.initrd;
         match part {
             Part::Hooks => measure::hooks(&self.course, &contender),

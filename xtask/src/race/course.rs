@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use crate::guest::Qemu;
 use crate::initramfs::Initramfs;
 use crate::qemu::{Console, Hardware, Launch, Machine};
+use crate::rom::Placed;
 
 /// One of the two kernels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Contender {
     pub image: PathBuf,
     /// What its command line has and the other's has not
     pub append: String,
+    /// The VMI ROM it finds
+    pub rom: Option<Placed>,
 }
 
 /// What both run on.
@@ -111,7 +114,7 @@ impl Course {
             status: self.scratch.join("status"),
             console: Console::Plain,
             gdb: None,
-            rom: None,
+            rom: contender.rom.clone(),
         }
     }
 }
@@ -252,6 +255,7 @@ mod tests {
             name: name.into(),
             image: format!("/{name}").into(),
             append: append.into(),
+            rom: None,
         };
         let (linux, ours) = (contender("linux", "panic=-1"), contender("monoguest", ""));
         let launch =
