@@ -31,7 +31,7 @@ pub use backends::Extent;
 pub fn cases(workspace: &Workspace, extent: Extent) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     cases.extend(conformance::cases());
-    cases.extend(lguest::cases());
+    cases.extend(lguest::cases(workspace)?);
     cases.extend(ends::cases());
     cases.extend(arguments::cases());
     cases.extend(initramfs::cases());
