@@ -131,6 +131,7 @@ impl Bench {
             cpu: args.cpu.clone(),
             memory: MEMORY,
             limit: Duration::from_secs(args.limit),
+            hypervisor: None,
         };
         let program = Program::Rust("bench".to_owned());
         programs::build(&workspace, &[program.clone()].into())?;
@@ -187,10 +188,12 @@ impl Bench {
         let rom = rom::place(&self.workspace, &variant.rom(), &self.course.machine, &self.course.scratch)?;
         let contender = Contender { name: variant.to_string(), image, append: String::new(), rom };
         let initrd: &Path = &self.initrd;
+        let hypervisor = (variant.backend == Backend::Lguest).then(|| self.workspace.clone());
+        let course = Course { hypervisor, ..self.course.clone() };
         match part {
-            Part::Hooks => measure::hooks(&self.course, &contender),
-            Part::Operations => measure::operations(&self.course, &contender, initrd, only),
-            Part::Boot => measure::boot(&self.course, &contender, initrd),
+            Part::Hooks => measure::hooks(&course, &contender),
+            Part::Operations => measure::operations(&course, &contender, initrd, only),
+            Part::Boot => measure::boot(&course, &contender, initrd),
         }
     }
 }

@@ -124,6 +124,7 @@ pub fn run(args: Args) -> Result<u8> {
             cpu: args.cpu.clone(),
             memory: args.memory,
             limit: Duration::from_secs(args.limit),
+            hypervisor: None,
         },
         linux: Contender {
             name: format!("Linux (Debian {})", linux.version),
