@@ -1,7 +1,8 @@
 //! Calls that wait until the host has an occasion to run them: lguest's lazy mode, made the rule.
 
 use core::cell::Cell;
-use core::sync::atomic::Ordering::{Relaxed, Release};
+use core::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
+use core::sync::atomic::compiler_fence;
 
 use lguest_abi::{FREE, Hypercall, PENDING, RING_ENTRIES};
 use platform::{PageRange, PhysFrame, VirtAddr};
@@ -54,7 +55,11 @@ pub fn range_changed(root: PhysFrame, pages: PageRange) {
             && entry.rdx.load(Relaxed) == start
         {
             entry.rdx.store(end, Relaxed);
-            return;
+            compiler_fence(SeqCst);
+            // The host may have run the entry before it became longer, had an access to the page left this guest.
+            if DATA.hcall_status[last].load(Relaxed) == PENDING {
+                return;
+            }
         }
     }
     push(Hypercall::SetRange, root.start().0, start, end);

@@ -3,10 +3,11 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use arch_native::cpu::local::current_cpu;
 use arch_native::interrupts::local_apic::{self, Register};
 use arch_native::interrupts::vectors;
 use arch_native::time::tsc;
-use platform::{Nanoseconds, Unusable};
+use platform::{MAX_CPUS, Nanoseconds, Unusable};
 use vmi_abi::{Alarm, Counter};
 
 use crate::call::vmi_system_v;
@@ -14,6 +15,8 @@ use crate::machine::VmiMachine;
 
 /// How far REAL is ahead of the time stamp counter, at least; modulo 2^64.
 static REAL_AHEAD: AtomicU64 = AtomicU64::new(0);
+/// What each CPU's STOLEN counter showed when the CPU started.
+static STOLEN_AT_START: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 
 fn cycles(counter: Counter) -> u64 {
     let cycles;
@@ -37,8 +40,9 @@ pub fn find_rates() -> Result<(), Unusable> {
     Ok(())
 }
 
-/// Alarms come at the timer's vector, of the timer's entry of the local vector table.
+/// Alarms come at the timer's vector, of the timer's entry of the local vector table. Stolen time counts from now on.
 pub fn enable_timer() {
+    STOLEN_AT_START[current_cpu().index()].store(cycles(Counter::Stolen), Relaxed);
     local_apic::write::<VmiMachine>(Register::TimerVector, u32::from(vectors::TIMER));
 }
 
@@ -64,5 +68,7 @@ pub fn wall_clock() -> Option<Nanoseconds> {
 
 /// Time this CPU was ready to run and was not let.
 pub fn stolen() -> Nanoseconds {
-    tsc::tick().map_or(Nanoseconds::ZERO, |tick| Nanoseconds(tick.apply(cycles(Counter::Stolen))))
+    let at_start = STOLEN_AT_START[current_cpu().index()].load(Relaxed);
+    let since = cycles(Counter::Stolen).saturating_sub(at_start);
+    tsc::tick().map_or(Nanoseconds::ZERO, |tick| Nanoseconds(tick.apply(since)))
 }

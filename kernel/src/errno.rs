@@ -46,9 +46,11 @@ macro_rules! errnos {
         }
         impl fmt::Display for Errno {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                match *self {
-                    $(Self::$name => f.write_str($text),)*
-                    Self(other) => write!(f, "error {other}"),
+                // A table is far smaller than the code of a match with a call for each text.
+                const TEXTS: &[(Errno, &str)] = &[$((Errno::$name, $text)),*];
+                match TEXTS.iter().find(|(errno, _)| errno == self) {
+                    Some((_, text)) => f.write_str(text),
+                    None => write!(f, "error {}", self.0),
                 }
             }
         }

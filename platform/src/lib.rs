@@ -65,7 +65,7 @@ pub use trap_frame::TrapFrame;
 
 /// Version of this contract. It changes whenever a hook, a shared type or a promise does; an image carries it in its
 /// [`ImageNote`].
-pub const CONTRACT_VERSION: u32 = 1;
+pub const CONTRACT_VERSION: u32 = 2;
 
 /// Everything the kernel asks of what is below it, one associated type a part.
 pub trait Platform {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::rom::Choice;
 use crate::rom::Manner::{self, Plain, Strict};
 use crate::testing::case::{Case, Files, case};
-use crate::variant::Backend::{self, Native, Vmi};
+use crate::variant::Backend::{self, Lguest, Native, Vmi};
 use crate::variant::Dispatch::{self, Direct, Static, Table};
 use crate::variant::Product;
 
@@ -40,6 +40,10 @@ pub fn cases() -> Vec<Case> {
     }
     for (manner, machine, cpus, cpu, dispatch) in VMI_MACHINES {
         let case = on((Vmi, machine, cpus, cpu, dispatch), "").with_rom(Choice::Ours(manner));
+        cases.push(case.prints(" passed, 0 failed").never_prints("FAILED").limit(180));
+    }
+    for dispatch in [Static, Table] {
+        let case = on((Lguest, "pc", 1, "max", dispatch), "");
         cases.push(case.prints(" passed, 0 failed").never_prints("FAILED").limit(180));
     }
     // What `bench hooks` asks for: every hook can be called over and over.

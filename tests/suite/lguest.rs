@@ -1,18 +1,68 @@
 //! The lguest hypervisor itself (`arch-lguest/host`): a guest that attacks it, and modules that are no good.
 
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+
+use super::{console, ends, programs, shell};
 use crate::lguest::{Guest, Hypervisor, archive};
 use crate::testing::case::{Case, Files, Module, case};
-use crate::variant::{Backend, Product};
+use crate::variant::{Backend, Dispatch, Product};
+use crate::workspace::Workspace;
 
 /// The cases.
-pub fn cases() -> Vec<Case> {
-    let mut cases = vec![hostile(1, 700)];
+pub fn cases(workspace: &Workspace) -> Result<Vec<Case>> {
+    let mut cases = vec![hostile(1, 700), side_by_side()];
     cases.extend(BAD_MODULES.iter().map(|&(name, change, reason)| {
         attack(&format!("lguest/{name}"))
             .module(change.map_or(Module::Missing, Module::Changed))
             .unusable([reason])
     }));
-    cases
+    cases.extend(guests(workspace)?);
+    Ok(cases)
+}
+
+/// Cases of other groups in an lguest guest: each program once, in the two dispatch modes by turns.
+fn guests(workspace: &Workspace) -> Result<Vec<Case>> {
+    let mut seen = BTreeSet::new();
+    let programs = programs::cases(workspace)?.into_iter().filter_map(|mut case| {
+        // The machine and the shell are what the names differ in behind the last hyphens.
+        let ends = ["-pc-", "-q35-", "-microvm-", "-bash"];
+        let end = ends.iter().filter_map(|end| case.name.find(end)).min().unwrap_or(case.name.len());
+        let base = case.name[..end].trim_end_matches("-sh").to_owned();
+        let wanted = !NOT_HERE.contains(&base.as_str()) && seen.insert(base.clone());
+        case.name = base;
+        wanted.then_some(case)
+    });
+    let others = shell::cases().into_iter().chain(console::cases()).chain(ends::cases());
+    let others = others.filter(|case| case.product == Product::Monoguest && case.hardware.smp == 1);
+    let cases: Vec<_> = programs.chain(others).collect();
+    Ok(cases
+        .into_iter()
+        .enumerate()
+        .map(|(n, mut case)| {
+            case.name = format!("lguest/{}", case.name.replace('/', "-"));
+            case.limit = case.limit * 3 / 2;
+            let dispatch = if n % 2 == 0 { Dispatch::Static } else { Dispatch::Table };
+            case.backend(Backend::Lguest).machine("pc").cpus(1).dispatch(dispatch)
+        })
+        .collect())
+}
+
+/// Programs that want several CPUs, or take longer than all the others together.
+const NOT_HERE: &[&str] = &["program/threads", "program/soak", "program/wild"];
+
+/// Three guests, whose lines say whose they are.
+fn side_by_side() -> Case {
+    case("lguest/three-guests")
+        .backend(Backend::Lguest)
+        .guests(3, "counters")
+        .memory(32)
+        .sh("i=0; while [ $i -lt 2000 ]; do i=$((i + 1)); done; echo counted $i")
+        .prints("[0] counted 2000")
+        .prints("[1] counted 2000")
+        .prints("[2] counted 2000")
+        .prints("guest 2: exit 0")
 }
 
 fn attack(name: &str) -> Case {

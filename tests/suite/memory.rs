@@ -1,7 +1,8 @@
 //! Little memory, and none left: what asks for it is told or ended, the others go on.
 
 use super::script;
-use crate::testing::case::{Case, case};
+use crate::testing::case::{Case, Source, case};
+use crate::testing::programs::Program;
 
 /// `body` as a script of process 1 on a machine of `mib` MiB.
 fn on(mib: u32, name: &str, body: &str) -> Case {
@@ -63,5 +64,13 @@ mkdir /n; mount -t tmpfs -o nr_inodes=100 none /n; i=0; while mkdir /n/d$i 2>/tm
 grep -q 'No space left' /tmp/why; test $i -ge 98; echo brim",
         )
         .prints("brim"),
+        // What system calls need in passing runs out too.
+        case("memory/polls-without-memory")
+            .memory(32)
+            .cpus(2)
+            .with("/test/hoard", Source::Program(Program::Rust("hoard".to_owned())))
+            .argv(["/test/hoard"])
+            .limit(120)
+            .prints("all others live"),
     ]
 }

@@ -3,6 +3,7 @@
 //! A file here is a group of cases; `xtask` compiles them in and runs each in a guest of its own.
 
 mod arguments;
+mod backends;
 mod conformance;
 mod console;
 mod elf;
@@ -24,11 +25,13 @@ use anyhow::{Result, bail};
 use crate::testing::case::Case;
 use crate::workspace::Workspace;
 
-/// All cases, in the order they run: what everything stands on comes first.
-pub fn cases(workspace: &Workspace) -> Result<Vec<Case>> {
+pub use backends::Extent;
+
+/// The cases, in the order they run: what everything stands on comes first. `extent` is about backends other than native.
+pub fn cases(workspace: &Workspace, extent: Extent) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     cases.extend(conformance::cases());
-    cases.extend(lguest::cases());
+    cases.extend(lguest::cases(workspace)?);
     cases.extend(ends::cases());
     cases.extend(arguments::cases());
     cases.extend(initramfs::cases());
@@ -40,6 +43,7 @@ pub fn cases(workspace: &Workspace) -> Result<Vec<Case>> {
     cases.extend(shell::cases());
     cases.extend(console::cases());
     cases.extend(programs::cases(workspace)?);
+    cases.extend(backends::under_vmi(&cases, extent));
     let mut names = BTreeSet::new();
     if let Some(twice) = cases.iter().find(|case| !names.insert(case.name.as_str())) {
         bail!("the suite has two cases named {}", twice.name);

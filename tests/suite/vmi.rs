@@ -1,6 +1,7 @@
-//! VMI ROMs that the kernel must refuse: one line says why, and nothing of the ROM is executed after the check that failed (the
-//! code of these ROMs that must not run any more is an undefined instruction).
+//! What only a VMI kernel does, above all with ROMs that it must refuse: one line says why, and nothing of the ROM is
+//! executed after the check that failed (the code of these ROMs that must not run any more is an undefined instruction).
 
+use super::script;
 use crate::rom::{Choice, DEFECTS, Defect, Manner};
 use crate::testing::case::{Case, case};
 use crate::variant::Backend;
@@ -48,6 +49,14 @@ pub fn cases() -> Vec<Case> {
         cases.push(
             refused(&format!("none-on-{machine}"), Choice::None, "no VMI ROM was found").machine(machine),
         );
+    }
+    // The strict ROM says that an eighth of all time is stolen, the plain one that nothing is.
+    for (manner, stolen) in [(Manner::Strict, "-gt"), (Manner::Plain, "-eq")] {
+        let body = format!(
+            "sleep 1\nfor cpu in cpu cpu0 cpu1; do set -- $(grep \"^$cpu \" /proc/stat); echo $*; test $9 {stolen} 0; done"
+        );
+        let case = case(format!("vmi/stolen-time-{manner}")).backend(Backend::Vmi).cpus(2);
+        cases.push(case.with_rom(Choice::Ours(manner)).sh(&script(&body)));
     }
     // What may differ from our ROMs makes no difference.
     cases.push(

@@ -80,6 +80,13 @@ impl<K: Kernel> platform::Cpu for LguestCpu<K> {
         SYSTEM_CALL_STACK.store(top.0 - 8, Relaxed);
     }
 
+    /// All is set at once.
+    #[inline(always)]
+    fn begin_switch() {}
+
+    #[inline(always)]
+    fn end_switch() {}
+
     fn enter_user(frame: &TrapFrame) -> ! {
         // SAFETY: the frame is a user context, and interrupts are disabled.
         unsafe { crate::trap::entry::enter_user(frame) }

@@ -41,6 +41,11 @@ impl<K: Kernel> platform::Clock for LguestClock<K> {
         Nanoseconds(DATA.wall_clock_base.load(Relaxed))
     }
 
+    /// The host does not say.
+    fn stolen() -> Nanoseconds {
+        Nanoseconds::ZERO
+    }
+
     fn user_clock() -> Option<UserClock> {
         user_clock::get()
     }

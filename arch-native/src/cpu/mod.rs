@@ -89,6 +89,16 @@ impl<K: Kernel, M: Machine> platform::Cpu for PcCpu<K, M> {
         local::set_kernel_stack::<M>(top);
     }
 
+    #[inline(always)]
+    fn begin_switch() {
+        M::begin_switch();
+    }
+
+    #[inline(always)]
+    fn end_switch() {
+        M::end_switch();
+    }
+
     fn enter_user(frame: &TrapFrame) -> ! {
         // SAFETY: the frame is a user context, the stack is this CPU's kernel stack, interrupts are disabled.
         unsafe { crate::trap::entry::enter_user::<M>(frame) }

@@ -30,6 +30,11 @@ impl<K: Kernel, M: Machine> platform::Clock for PcClock<K, M> {
         Nanoseconds(WALL_CLOCK_AT_BOOT.load(Relaxed))
     }
 
+    #[inline(always)]
+    fn stolen() -> Nanoseconds {
+        M::stolen()
+    }
+
     fn user_clock() -> Option<UserClock> {
         user_clock::get()
     }

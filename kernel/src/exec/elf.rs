@@ -163,19 +163,21 @@ impl LoadPlan {
             self.alignment = self.alignment.max(header.alignment);
         }
         self.segments.try_reserve(1).map_err(|_| ElfError::OutOfMemory)?;
-        self.segments.push(Segment {
+        let segment = Segment {
             vaddr: header.vaddr,
             memory_size: header.memory_size,
             file_size: header.file_size,
             file_offset: header.offset,
             protection: protection(header.flags),
             index,
-        });
+        };
+        // By address, which nearly always makes it the last.
+        let place = self.segments.partition_point(|other| other.vaddr <= segment.vaddr);
+        self.segments.insert(place, segment);
         Ok(())
     }
 
     fn check_layout(&mut self, limits: UserLimits) -> Result<(), ElfError> {
-        self.segments.sort_unstable_by_key(|segment| (segment.vaddr, segment.index));
         let (first, last) = match self.segments.as_slice() {
             [] => return Err(ElfError::NoSegments),
             [first, .., last] => (*first, *last),

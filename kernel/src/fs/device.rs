@@ -71,6 +71,14 @@ pub trait FileOps: Send + Sync {
         PollEvents::IN | PollEvents::RDNORM | PollEvents::OUT | PollEvents::WRNORM
     }
 
+    /// Whoever calls is about to watch the [`Self::queues`].
+    ///
+    /// # Errors
+    /// ENOMEM.
+    fn prepare_to_watch(&self) -> KResult<()> {
+        Ok(())
+    }
+
     /// Calls `visit` for each queue that is woken when the result of [`Self::poll`] may have changed. The same queues
     /// each time.
     fn queues(&self, visit: &mut dyn FnMut(&WaitQueue)) {

@@ -325,6 +325,14 @@ impl OpenFile {
         }
     }
 
+    /// To be called before the file's queues are watched.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn prepare_to_watch(&self) -> KResult<()> {
+        self.ops().map_or(Ok(()), |ops| ops.prepare_to_watch())
+    }
+
     /// Calls `visit` for each queue that is woken when the result of [`Self::poll`] may have changed.
     pub fn queues(&self, visit: &mut dyn FnMut(&WaitQueue)) {
         match (&self.kind, &self.inode().kind) {

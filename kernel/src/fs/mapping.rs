@@ -152,8 +152,7 @@ pub fn set_file_size(inode: &Inode, file: &Regular, size: u64) -> KResult<()> {
 /// Takes the pages `first..end` of a file out of every address space; what touches them next asks the file again.
 pub fn forget_pages(inode: &Inode, first: u64, end: u64) {
     let identity = (inode.superblock.device.encode(), inode.number);
-    let all = processes::lock().processes();
-    for process in all {
+    for process in processes::processes() {
         if let Some(space) = process.space() {
             space.forget_file(identity, first, end);
         }

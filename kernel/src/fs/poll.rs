@@ -7,7 +7,7 @@ use platform::Nanoseconds;
 
 use super::file::OpenFile;
 use crate::errno::KResult;
-use crate::sync::{Interrupted, WaitQueue, Waiter, Wake};
+use crate::sync::{Interrupted, WaitQueue, Wake};
 
 bitflags::bitflags! {
     /// What a file is ready for (`poll(2)`'s numbers, which are also `epoll(7)`'s).
@@ -68,13 +68,19 @@ pub struct Watching<'a> {
 
 impl<'a> Watching<'a> {
     /// Starts to watch `files`. What happens from now on is noticed by [`Self::wait`].
-    pub fn start(files: &'a [Arc<OpenFile>]) -> Self {
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn start(files: &'a [Arc<OpenFile>]) -> KResult<Self> {
         let watch = Arc::new(Watch { woken: AtomicBool::new(false), queue: WaitQueue::new() });
+        // What has been entered is left again if one cannot be.
+        let watching = Self { watch, files };
+        let mut result = Ok(());
         for file in files {
-            let waiter = Waiter::Watcher(watch.clone());
-            file.queues(&mut |queue| queue.add(waiter.clone()));
+            file.prepare_to_watch()?;
+            file.queues(&mut |queue| result = result.and_then(|()| queue.watch(watching.watch.clone())));
         }
-        Self { watch, files }
+        result.map(|()| watching)
     }
 
     /// Waits until a file's queue has been woken since the last call; false if `deadline` came first.
@@ -86,9 +92,9 @@ impl<'a> Watching<'a> {
 
 impl Drop for Watching<'_> {
     fn drop(&mut self) {
-        let waiter = Waiter::Watcher(self.watch.clone());
+        let watcher: Arc<dyn Wake> = self.watch.clone();
         for file in self.files {
-            file.queues(&mut |queue| _ = queue.remove(&waiter));
+            file.queues(&mut |queue| queue.unwatch(&watcher));
         }
     }
 }
@@ -106,7 +112,7 @@ pub fn wait_for<T>(
     if deadline.is_some_and(|deadline| crate::time::now() >= deadline) {
         return Ok(None);
     }
-    let watching = Watching::start(files);
+    let watching = Watching::start(files)?;
     loop {
         if let Some(value) = look() {
             return Ok(Some(value));

@@ -1,7 +1,6 @@
 //! Makes the files that an archive describes.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
 use platform::{PAGE_SIZE, PhysAddr};
@@ -22,6 +21,7 @@ use crate::errno::{Errno, KResult};
 use crate::mm::{Page, direct, frames};
 use crate::process::Credentials;
 use crate::process::credentials::{Gid, Uid};
+use litemap::LiteMap;
 
 /// Where an entry's data are.
 pub enum Source {
@@ -39,7 +39,7 @@ pub struct Populator {
     context: Arc<FsContext>,
     who: Credentials,
     /// Files that have more than one name.
-    linked: BTreeMap<FileId, Path>,
+    linked: LiteMap<FileId, Path>,
     entries: usize,
     pages_in_place: usize,
 }
@@ -58,7 +58,7 @@ impl Populator {
 
     /// The same, below the root of `context`.
     pub fn within(context: Arc<FsContext>) -> Self {
-        Self { context, who: Credentials::root(), linked: BTreeMap::new(), entries: 0, pages_in_place: 0 }
+        Self { context, who: Credentials::root(), linked: LiteMap::new(), entries: 0, pages_in_place: 0 }
     }
 
     /// Entries made so far.

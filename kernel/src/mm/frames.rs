@@ -11,6 +11,7 @@ use super::frame_cache::FrameCache;
 use super::frame_table::{FrameRecord, FrameTable, Holders};
 use crate::percpu::{self, this_cpu};
 use crate::sync::IrqLock;
+use crate::util::words;
 
 /// The frames kept close to one CPU.
 pub struct CpuFrames(FrameCache);
@@ -138,6 +139,11 @@ fn refill(near: &mut CpuFrames) {
             SHORT.store(free <= reserve(), Ordering::Relaxed);
         }
     });
+}
+
+/// Whether even of the kernel's reserve little is left: what a system call needs in passing comes from there.
+pub fn is_nearly_gone() -> bool {
+    with_buddy(|buddy| buddy.counts().free) <= reserve() / 2
 }
 
 /// Whether memory may be short: to be asked often. [`is_short`] knows.
@@ -281,7 +287,7 @@ pub fn free_table(frame: PhysFrame) {
 pub fn clear(frame: PhysFrame) {
     let at = direct(frame.start());
     // SAFETY: the caller holds the frame; it is RAM and reachable through the direct map.
-    unsafe { core::ptr::write_bytes(at.as_mut_ptr::<u8>(), 0, PAGE_SIZE as usize) };
+    unsafe { words::clear(at.as_mut_ptr(), WORDS) };
 }
 
 /// Copies a frame's content.
@@ -289,8 +295,11 @@ pub fn clear(frame: PhysFrame) {
 pub fn copy(from: PhysFrame, to: PhysFrame) {
     let (from, to) = (direct(from.start()), direct(to.start()));
     // SAFETY: the caller holds both frames, which differ; both are RAM and reachable through the direct map.
-    unsafe { core::ptr::copy_nonoverlapping(from.as_ptr::<u8>(), to.as_mut_ptr::<u8>(), PAGE_SIZE as usize) };
+    unsafe { words::copy(to.as_mut_ptr(), from.as_ptr(), WORDS) };
 }
+
+/// 64-bit words in a frame.
+const WORDS: usize = PAGE_SIZE as usize / size_of::<u64>();
 
 /// Whether so many bytes are more than the machine has, so that it would be wrong to promise them.
 pub fn can_never_hold(bytes: u64) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! Programs get frames until only the kernel's reserve is left ([`frames::is_short`]). Then what is kept for speed alone is
 //! given back; system calls that would make something new say ENOMEM; and a program that touches memory it was promised
-//! costs the largest program its life.
+//! costs the largest program its life. So does any system call but those that end or give back, once half the reserve is
+//! used up too: what calls need in passing, each a little, must not use up the rest.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -87,17 +88,27 @@ const MAKING: &[usize] = &[
     nr::VFORK,
 ];
 
-/// Whether system call `number` may begin now that memory seems short.
+/// System calls by which memory comes back: they are never kept waiting.
+const ENDING: &[usize] = &[nr::CLOSE, nr::EXIT, nr::EXIT_GROUP, nr::MUNMAP, nr::RT_SIGRETURN];
+
+/// Whether system call `number` may begin now that memory seems short; waits for others to give some back if it must.
+/// Context: a task, interrupts enabled, no lock held.
 ///
 /// # Errors
-/// ENOMEM.
+/// ENOMEM; EINTR if the program has been killed.
 #[cold]
 pub fn admit(number: usize) -> KResult<()> {
-    if !MAKING.contains(&number) || !frames::is_short() {
+    if !frames::is_short() {
         return Ok(());
     }
-    reclaim();
-    if frames::is_short() { Err(Errno::ENOMEM) } else { Ok(()) }
+    if MAKING.contains(&number) {
+        reclaim();
+        return if frames::is_short() { Err(Errno::ENOMEM) } else { Ok(()) };
+    }
+    if frames::is_nearly_gone() && !ENDING.contains(&number) && find_room() == Room::Dying {
+        return Err(Errno::EINTR);
+    }
+    Ok(())
 }
 
 /// A program's memory has been let go.
@@ -111,16 +122,42 @@ pub(super) fn note_let_go() {
 /// held but sleeping ones.
 #[cold]
 pub fn relieve() -> bool {
+    match find_room() {
+        Room::Made => true,
+        Room::Dying => false,
+        Room::None => {
+            let task = current();
+            log::error!("out of memory: killed {}[{}]", task.name().escape_ascii(), task.process.pid.0);
+            signal::force(SigInfo::kernel(SIGKILL));
+            false
+        }
+    }
+}
+
+/// What became of a search for memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Room {
+    /// There is some.
+    Made,
+    /// The running program is on its way out, and frees its own.
+    Dying,
+    /// There is nobody left to take any from, or they do not end.
+    None,
+}
+
+/// Gives back what is kept for speed, and kills the largest programs, until memory is short no more. Context: as for
+/// [`relieve`].
+fn find_room() -> Room {
     reclaim();
     let process = current().process.clone();
     let start = time::now();
     let mut waits = 0;
     while waits < ATTEMPTS {
         if !frames::is_short() {
-            return true;
+            return Room::Made;
         }
         if signal::is_being_killed(&process) {
-            return false;
+            return Room::Dying;
         }
         let times = TIMES_LET_GO.load(Ordering::Acquire);
         match victim() {
@@ -134,7 +171,7 @@ pub fn relieve() -> bool {
                 drop(space);
                 if Arc::ptr_eq(&victim, &process) {
                     signal::force(SigInfo::kernel(SIGKILL));
-                    return false;
+                    return Room::Dying;
                 }
                 signal::send_process(&victim, SigInfo::kernel(SIGKILL));
             }
@@ -153,9 +190,7 @@ pub fn relieve() -> bool {
             }
         }
     }
-    log::error!("out of memory: killed {}[{}]", current().name().escape_ascii(), process.pid.0);
-    signal::force(SigInfo::kernel(SIGKILL));
-    false
+    Room::None
 }
 
 enum Victim {
@@ -166,9 +201,8 @@ enum Victim {
 }
 
 fn victim() -> Option<Victim> {
-    let processes = tree::lock().processes();
     let mut largest: Option<(Arc<Process>, Arc<AddressSpace>)> = None;
-    for process in processes {
+    for process in tree::processes() {
         let Some(space) = process.space() else { continue };
         if signal::is_being_killed(&process) {
             return Some(Victim::Ending);

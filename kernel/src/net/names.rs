@@ -1,6 +1,5 @@
 //! Which socket a name leads to.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use core::any::Any;
 
@@ -12,11 +11,12 @@ use crate::fs::namespace;
 use crate::fs::walk::{Final, Last, Walker};
 use crate::process::current;
 use crate::sync::SpinLock;
+use litemap::LiteMap;
 
 /// The names that are in no directory. Each type of socket has its own.
-type Abstract = BTreeMap<(SocketType, Arc<Name>), Weak<Endpoint>>;
+type Abstract = LiteMap<(SocketType, Arc<Name>), Weak<Endpoint>>;
 
-static ABSTRACT: SpinLock<Abstract> = SpinLock::new(BTreeMap::new());
+static ABSTRACT: SpinLock<Abstract> = SpinLock::new(LiteMap::new());
 
 /// The socket that `name` leads to.
 ///

@@ -4,7 +4,6 @@
 //! of the same kind. Such circles are looked for whenever a socket is closed while others are on their way, and when
 //! many more are on their way than were left the last time.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,6 +15,7 @@ use crate::fs::file::OpenFile;
 use crate::process::credentials::Uid;
 use crate::process::{Resource, current};
 use crate::sync::SpinLock;
+use litemap::LiteMap;
 
 /// Most files that go with one message (`SCM_MAX_FD`).
 pub const MAX_FILES: usize = 253;
@@ -87,13 +87,13 @@ impl Drop for Rights {
 /// The files on their way.
 struct Registry {
     /// How often each socket is held by messages, by the address of its open file.
-    sockets: BTreeMap<usize, (usize, Weak<OpenFile>)>,
+    sockets: LiteMap<usize, (usize, Weak<OpenFile>)>,
     /// How many files of each user.
-    users: BTreeMap<u32, usize>,
+    users: LiteMap<u32, usize>,
 }
 
 static REGISTRY: SpinLock<Registry> =
-    SpinLock::new(Registry { sockets: BTreeMap::new(), users: BTreeMap::new() });
+    SpinLock::new(Registry { sockets: LiteMap::new(), users: LiteMap::new() });
 
 /// Sockets in the registry, to be asked without the lock.
 static SOCKETS: AtomicUsize = AtomicUsize::new(0);
@@ -151,9 +151,9 @@ impl Registry {
     /// registry, which is locked. A message that is in neither queue nor registry counts as held from outside.
     fn unreachable(&self) -> Vec<Arc<Endpoint>> {
         // Sockets held by messages alone, and how many of those messages are not accounted for by the queues of others.
-        let mut candidates: BTreeMap<usize, Candidate> = BTreeMap::new();
+        let mut candidates: LiteMap<usize, Candidate> = LiteMap::new();
         let mut kept = Vec::new();
-        for (&key, (count, file)) in &self.sockets {
+        for (&key, (count, file)) in self.sockets.iter() {
             if file.strong_count() == *count
                 && let Some(file) = file.upgrade()
             {
@@ -184,9 +184,9 @@ impl Registry {
         // None of these is the last reference: messages hold the others.
         drop(kept);
         candidates
-            .into_values()
-            .filter(|candidate| !candidate.reached)
-            .map(|candidate| candidate.endpoint)
+            .into_iter()
+            .filter(|(_, candidate)| !candidate.reached)
+            .map(|(_, candidate)| candidate.endpoint)
             .collect()
     }
 }

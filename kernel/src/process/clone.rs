@@ -336,7 +336,7 @@ fn process(request: &Request, frame: &TrapFrame) -> KResult<Arc<Task>> {
         child.group = group;
         child.session = session;
     }
-    tree.of_mut(&new_parent).children.push(process.clone());
+    tree.of_mut(&new_parent).children.push_back(process.clone());
     tree.add_process(&process);
     tree.add_task(&task);
     Ok(task)

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
-use super::tree::{self, Tree};
+use super::tree::{self, Processes, Tree};
 use super::{Pid, Process, Task, Usage, current, futex, group};
 use crate::errno::{Errno, KResult};
 use crate::fs::FileTable;
@@ -137,7 +137,7 @@ fn end_process(process: &Arc<Process>) {
     if process.pid == Pid(1) {
         crate::boot::end::init_ended(process.exit_status.load(Ordering::Acquire));
     }
-    let mut orphans_done = alloc::vec::Vec::new();
+    let mut orphans_done = Processes::new();
     let mut tree = tree::lock();
     group::on_process_exit(&mut tree, process);
     adopt_children(&mut tree, process, &mut orphans_done);
@@ -159,13 +159,16 @@ fn reaper(tree: &Tree, process: &Process) -> Option<Arc<Process>> {
     tree.process(Pid(1))
 }
 
-fn adopt_children(tree: &mut Tree, process: &Arc<Process>, done: &mut alloc::vec::Vec<Arc<Process>>) {
-    let children = core::mem::take(&mut tree.of_mut(process).children);
+fn adopt_children(tree: &mut Tree, process: &Arc<Process>, done: &mut Processes) {
+    let mut children = core::mem::take(&mut tree.of_mut(process).children);
     if children.is_empty() {
         return;
     }
     let Some(reaper) = reaper(tree, process) else { return };
-    for child in children {
+    while let Some(child) = children.front().cloned() {
+        let rest = children.split_off(1);
+        tree.of_mut(&reaper).children.append(&mut children);
+        children = rest;
         let related = tree.of_mut(&child);
         related.parent = Arc::downgrade(&reaper);
         related.maker = Pid(0);
@@ -174,15 +177,14 @@ fn adopt_children(tree: &mut Tree, process: &Arc<Process>, done: &mut alloc::vec
             signal::send_process(&child, signal::SigInfo::kernel(wanted));
         }
         let zombie = tree.of(&child).zombie;
-        tree.of_mut(&reaper).children.push(child.clone());
-        if zombie {
-            done.extend(tell_parent(tree, &child, &reaper));
+        if zombie && let Some(mut gone) = tell_parent(tree, &child, &reaper) {
+            done.append(&mut gone);
         }
     }
 }
 
 /// Tells the parent; returns the process if nobody will wait for it.
-fn become_zombie(tree: &mut Tree, process: &Arc<Process>) -> Option<Arc<Process>> {
+fn become_zombie(tree: &mut Tree, process: &Arc<Process>) -> Option<Processes> {
     tree.of_mut(process).zombie = true;
     match tree.of(process).parent.upgrade() {
         Some(parent) => tell_parent(tree, process, &parent),
@@ -193,7 +195,7 @@ fn become_zombie(tree: &mut Tree, process: &Arc<Process>) -> Option<Arc<Process>
     }
 }
 
-fn tell_parent(tree: &mut Tree, process: &Arc<Process>, parent: &Arc<Process>) -> Option<Arc<Process>> {
+fn tell_parent(tree: &mut Tree, process: &Arc<Process>, parent: &Arc<Process>) -> Option<Processes> {
     const SIGCHLD: u32 = 17;
     let wanted = process.exit_signal.load(Ordering::Relaxed);
     // A parent that ignores SIGCHLD never waits.
@@ -209,10 +211,8 @@ fn tell_parent(tree: &mut Tree, process: &Arc<Process>, parent: &Arc<Process>) -
 
 /// Takes an ended process out of its parent's children and out of the tree. The caller drops it without the tree's
 /// lock.
-pub fn reap(tree: &mut Tree, parent: &Process, child: &Arc<Process>) -> Option<Arc<Process>> {
-    let children = &mut tree.of_mut(parent).children;
-    let index = children.iter().position(|other| Arc::ptr_eq(other, child))?;
-    let gone = children.swap_remove(index);
-    tree.remove_process(gone.pid);
+pub fn reap(tree: &mut Tree, parent: &Process, child: &Arc<Process>) -> Option<Processes> {
+    let gone = tree.of_mut(parent).take_child(child)?;
+    tree.remove_process(child.pid);
     Some(gone)
 }

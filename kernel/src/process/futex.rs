@@ -115,6 +115,7 @@ fn wait(
         // because interrupts are disabled: it is then brought in outside and all is done again.
         match word.load_u32() {
             Ok(found) if found == expected => {
+                queue.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
                 queue.push_back(waiter.clone());
                 break;
             }
@@ -238,7 +239,7 @@ fn requeue(
                 }
             }
             let woken = wake_in(queue, first, wake_count, ANY);
-            Some(Ok((woken, move_waiters(queue, other, first, second, move_count))))
+            Some(move_waiters(queue, other, first, second, move_count).map(|moved| (woken, moved)))
         });
         match done {
             Some(Ok((woken, moved))) => return Ok(woken + moved),
@@ -254,13 +255,17 @@ fn move_waiters(
     first: Key,
     second: Key,
     count: u32,
-) -> u32 {
+) -> KResult<u32> {
     let mut moved = 0;
     let mut index = 0;
     while index < queue.len() && moved < count && first != second {
         if *queue[index].key.lock() != first {
             index += 1;
             continue;
+        }
+        if let Some(other) = &mut other {
+            // None of those moved before is lost: they wait at their new place.
+            other.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         }
         *queue[index].key.lock() = second;
         moved += 1;
@@ -269,7 +274,7 @@ fn move_waiters(
             None => index += 1,
         }
     }
-    moved
+    Ok(moved)
 }
 
 /// `FUTEX_WAKE_OP`: changes the second word, wakes waiters of the first, and of the second if what it was satisfies a

@@ -154,12 +154,11 @@ fn is_outside(tree: &Tree, parent: &Process, child: &Process) -> bool {
 }
 
 fn hang_up_stopped(tree: &Tree, group: Pid, ending: &Arc<Process>) {
-    let mut members = tree.group_members(group);
-    members.retain(|member| !Arc::ptr_eq(member, ending));
-    if members.iter().any(|member| member.signals.is_stopped()) {
-        for member in &members {
-            send_process(member, SigInfo::kernel(SIGHUP));
-            send_process(member, SigInfo::kernel(SIGCONT));
+    let others = || tree.group_members(group).filter(|member| !Arc::ptr_eq(member, ending));
+    if others().any(|member| member.signals.is_stopped()) {
+        for member in others() {
+            send_process(&member, SigInfo::kernel(SIGHUP));
+            send_process(&member, SigInfo::kernel(SIGCONT));
         }
     }
 }

@@ -1,8 +1,7 @@
 //! Relations between processes: parents, children, groups, sessions; and finding a process by its number.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, LinkedList};
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 
 use super::{Pid, Process, Task};
@@ -14,6 +13,9 @@ pub struct Relations(UnsafeCell<Related>);
 // SAFETY: reached only through `Tree::of` and `Tree::of_mut`, which need the lock.
 unsafe impl Sync for Relations {}
 
+/// Processes in some order. Moving one from list to list needs no memory, which may be gone when a process ends.
+pub type Processes = LinkedList<Arc<Process>>;
+
 /// The content of [`Relations`].
 #[derive(Default)]
 pub struct Related {
@@ -22,7 +24,7 @@ pub struct Related {
     /// The thread of the parent's that made it; 0 if it was adopted.
     pub maker: Pid,
     /// Those it made or adopted, ended but not waited for among them.
-    pub children: Vec<Arc<Process>>,
+    pub children: Processes,
     /// Process group.
     pub group: Pid,
     /// Session.
@@ -71,6 +73,40 @@ pub fn find_task(tid: Pid) -> Option<Arc<Task>> {
     lock().task(tid)
 }
 
+/// All processes, ended but not waited for included, by number. It needs no memory: the tree is locked for one at a time,
+/// so that some made meanwhile may be left out. Context: the tree is not locked.
+pub fn processes() -> impl Iterator<Item = Arc<Process>> {
+    processes_where(|_, _| true)
+}
+
+/// As [`processes`]: those of a group.
+pub fn group_members(group: Pid) -> impl Iterator<Item = Arc<Process>> {
+    processes_where(move |tree, process| tree.of(process).group == group)
+}
+
+/// As [`processes`]: those that are as `wanted`.
+pub fn processes_where(wanted: impl Fn(&Tree, &Process) -> bool) -> impl Iterator<Item = Arc<Process>> {
+    let mut next = Pid(0);
+    core::iter::from_fn(move || {
+        let tree = lock();
+        let mut rest = tree.processes.range(next..).filter_map(|(_, process)| process.upgrade());
+        let found = rest.find(|process| wanted(&tree, process))?;
+        next = Pid(found.pid.0 + 1);
+        Some(found)
+    })
+}
+
+impl Related {
+    /// Takes one child out of the list, as a list of its own.
+    pub fn take_child(&mut self, child: &Arc<Process>) -> Option<Processes> {
+        let index = self.children.iter().position(|other| Arc::ptr_eq(other, child))?;
+        let mut taken = self.children.split_off(index);
+        let mut behind = taken.split_off(1);
+        self.children.append(&mut behind);
+        Some(taken)
+    }
+}
+
 impl Tree {
     /// What `process` has to do with others.
     pub fn of<'a>(&'a self, process: &'a Process) -> &'a Related {
@@ -114,18 +150,10 @@ impl Tree {
         self.tasks.remove(&tid);
     }
 
-    /// All processes, ended but not waited for included, by number.
-    pub fn processes(&self) -> Vec<Arc<Process>> {
-        self.processes.values().filter_map(Weak::upgrade).collect()
-    }
-
-    /// Those of a group.
-    pub fn group_members(&self, group: Pid) -> Vec<Arc<Process>> {
-        self.processes
-            .values()
-            .filter_map(Weak::upgrade)
-            .filter(|process| self.of(process).group == group)
-            .collect()
+    /// The processes of a group.
+    pub fn group_members(&self, group: Pid) -> impl Iterator<Item = Arc<Process>> {
+        let all = self.processes.values().filter_map(Weak::upgrade);
+        all.filter(move |process| self.of(process).group == group)
     }
 
     /// Whether some process, ended but not waited for included, is as `wanted`.

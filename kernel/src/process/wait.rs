@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use super::credentials::Uid;
-use super::tree::{self, Tree};
+use super::tree::{self, Processes, Tree};
 use super::usage::RawUsage;
 use super::{Pid, Process, Usage, current, exit};
 use crate::errno::{Errno, KResult};
@@ -42,7 +42,7 @@ struct Report {
     status: u32,
     usage: Usage,
     /// To be dropped without a lock held.
-    gone: Option<Arc<Process>>,
+    gone: Option<Processes>,
 }
 
 /// What a look at the children found.

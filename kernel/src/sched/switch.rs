@@ -92,9 +92,14 @@ fn switch(mut run_queue: IrqGuard<'static, RunQueue>, blocking: bool) {
     }
     // SAFETY: the run queue holds both tasks: one as current, the other as ready or previous.
     let (next_task, previous_task) = unsafe { (&*next_task, &*previous_task) };
-    switch_user_state(&mut run_queue, previous_task, next_task);
+    cpu::begin_switch();
+    let left = switch_user_state(&mut run_queue, previous_task, next_task);
     this.current.store((&raw const *next_task).cast_mut(), Ordering::Relaxed);
     cpu::set_kernel_stack(next_task.stack_top());
+    cpu::end_switch();
+    if let Some(left) = left {
+        left.deactivated();
+    }
     next_task.process.timers.thread_runs(&next_task.process);
     if !run_queue.is_empty() {
         time::arm_slice(&run_queue);
@@ -106,8 +111,9 @@ fn switch(mut run_queue: IrqGuard<'static, RunQueue>, blocking: bool) {
     finish(state);
 }
 
-/// Saves and loads what the kernel itself does not use: address space, segment bases, extended registers.
-fn switch_user_state(run_queue: &mut RunQueue, previous: &Task, next: &Task) {
+/// Saves and loads what the kernel itself does not use: address space, segment bases, extended registers. Returns the
+/// space that is no longer active once the change is complete.
+fn switch_user_state(run_queue: &mut RunQueue, previous: &Task, next: &Task) -> Option<Arc<AddressSpace>> {
     if previous.has_user_state() && previous.sched.blocked_state() != Some(BlockedState::Dead) {
         previous.set_saved_bases(cpu::user_bases());
         if run_queue.extended_owner() == &raw const *previous {
@@ -115,10 +121,11 @@ fn switch_user_state(run_queue: &mut RunQueue, previous: &Task, next: &Task) {
             unsafe { extended::save(previous.extended_state()) };
         }
     }
-    let Some(space) = next.space() else { return };
-    let same = run_queue.active_space.as_ref().is_some_and(|active| Arc::ptr_eq(active, space));
-    if !same {
-        AddressSpace::activate(space, run_queue.active_space.replace(space.clone()));
+    let space = next.space()?;
+    let mut left = None;
+    if !run_queue.active_space.as_ref().is_some_and(|active| Arc::ptr_eq(active, space)) {
+        space.activate();
+        left = run_queue.active_space.replace(space.clone());
     }
     cpu::set_user_bases(next.saved_bases());
     if run_queue.extended_owner() != &raw const *next || next.extended_cpu() != Some(percpu::cpu_id()) {
@@ -126,6 +133,7 @@ fn switch_user_state(run_queue: &mut RunQueue, previous: &Task, next: &Task) {
         run_queue.set_extended_owner(next);
         next.set_extended_cpu(percpu::cpu_id());
     }
+    left
 }
 
 /// The running task leaves its program for another one, in `space`: that becomes the task's and this CPU's, and the
@@ -134,7 +142,10 @@ fn switch_user_state(run_queue: &mut RunQueue, previous: &Task, next: &Task) {
 pub fn start_program(space: Arc<AddressSpace>) -> Option<Arc<AddressSpace>> {
     let mut run_queue = this_cpu().run_queue.lock();
     let task = current();
-    AddressSpace::activate(&space, run_queue.active_space.replace(space.clone()));
+    space.activate();
+    if let Some(left) = run_queue.active_space.replace(space.clone()) {
+        left.deactivated();
+    }
     let old = task.replace_space(Some(space));
     let area = task.extended_state();
     // SAFETY: the task's own area, of the size the platform asked for.

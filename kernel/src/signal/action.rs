@@ -8,6 +8,7 @@ use super::number::{DefaultAction, SIGCHLD, SIGNALS};
 use super::{Signal, SignalSet};
 use crate::process::Process;
 use crate::sync::IrqLock;
+use crate::util::words;
 
 bitflags::bitflags! {
     /// Flags of an action (Linux include/uapi/asm-generic/signal-defs.h and arch/x86/include/uapi/asm/signal.h).
@@ -110,21 +111,39 @@ pub struct SignalActions(IrqLock<[Action; SIGNALS]>);
 impl SignalActions {
     /// Every action the default.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self(IrqLock::new([Action::DEFAULT; SIGNALS])))
+        let mut new = Arc::<Self>::new_uninit();
+        if let Some(place) = Arc::get_mut(&mut new) {
+            // Made where it stays: it is large.
+            place.write(Self(IrqLock::new([Action::DEFAULT; SIGNALS])));
+        }
+        // SAFETY: written just now, for nobody else has it.
+        unsafe { new.assume_init() }
     }
 
     /// The same actions, no longer shared.
     pub fn copy(&self) -> Arc<Self> {
-        Arc::new(Self(IrqLock::new(*self.0.lock())))
+        let copy = Self::new();
+        {
+            let from = self.0.lock();
+            let mut to = copy.0.lock();
+            words::copy_bytes(to.as_mut_bytes(), from.as_bytes());
+        }
+        copy
     }
 
     /// What a program starts with: what was ignored still is, handlers are gone with the program that had them.
     pub fn for_exec(&self) -> Arc<Self> {
-        let actions = self.0.lock().map(|action| match action.disposition() {
-            Disposition::Ignore => Action { handler: IGNORE, ..Action::DEFAULT },
-            _ => Action::DEFAULT,
-        });
-        Arc::new(Self(IrqLock::new(actions)))
+        let fresh = Self::new();
+        {
+            let old = self.0.lock();
+            let mut new = fresh.0.lock();
+            for (old, new) in old.iter().zip(new.iter_mut()) {
+                if old.disposition() == Disposition::Ignore {
+                    new.handler = IGNORE;
+                }
+            }
+        }
+        fresh
     }
 
     /// What `signal` does.

@@ -13,6 +13,7 @@ use crate::mm::UserAddr;
 use crate::mm::extended;
 use crate::process::current;
 use crate::sync::interrupts;
+use crate::util::words;
 
 /// Bytes of the area that `fxsave` writes, and that `xsave` begins with.
 const LEGACY_BYTES: usize = 512;
@@ -76,7 +77,7 @@ pub(super) fn save_to(to: UserAddr) -> KResult<()> {
         return to.write_bytes(saved);
     }
     let mut head = [0; LEGACY_BYTES + HEADER_BYTES];
-    head.copy_from_slice(&saved[..LEGACY_BYTES + HEADER_BYTES]);
+    words::copy_bytes(&mut head, &saved[..LEGACY_BYTES + HEADER_BYTES]);
     describe(&mut head, bytes, components());
     to.write_bytes(&head)?;
     to.offset(head.len() as u64).write_bytes(&saved[head.len()..])?;
@@ -98,12 +99,12 @@ fn describe(head: &mut [u8; LEGACY_BYTES + HEADER_BYTES], bytes: usize, componen
     let present = word(head, XSTATE_BV);
     if present & 1 == 0 {
         // MXCSR and its mask, at 24 to 32, belong to SSE and are always valid.
-        head[..24].fill(0);
-        head[32..160].fill(0);
+        words::clear_bytes(&mut head[..24]);
+        words::clear_bytes(&mut head[32..160]);
         head[..2].copy_from_slice(&INITIAL_FCW.to_le_bytes());
     }
     if present & 2 == 0 {
-        head[160..416].fill(0);
+        words::clear_bytes(&mut head[160..416]);
     }
     head[XSTATE_BV..XSTATE_BV + 8].copy_from_slice(&(present | LEGACY_COMPONENTS).to_le_bytes());
     let software = &mut head[SOFTWARE_WORDS..LEGACY_BYTES];
@@ -137,9 +138,7 @@ pub(super) fn restore_from(from: UserAddr) -> KResult<()> {
     if !from.0.is_multiple_of(alignment) {
         return Err(Errno::EFAULT);
     }
-    let mut state = Vec::new();
-    state.try_reserve_exact(bytes).map_err(|_| Errno::ENOMEM)?;
-    state.resize(bytes, 0);
+    let mut state = zeroed(bytes)?;
     from.read_bytes(&mut state[..LEGACY_BYTES])?;
     check_mxcsr(&state[..LEGACY_BYTES])?;
     if uses_xsave() {
@@ -156,6 +155,19 @@ pub(super) fn restore_from(from: UserAddr) -> KResult<()> {
     load(&state)
 }
 
+/// So many bytes of zeros.
+fn zeroed(length: usize) -> KResult<Vec<u8>> {
+    let mut bytes = Vec::<u8>::new();
+    bytes.try_reserve_exact(length).map_err(|_| Errno::ENOMEM)?;
+    // Not `resize`, which may be one byte at a time.
+    // SAFETY: there is room for so many, and all of them are written.
+    unsafe {
+        bytes.as_mut_ptr().write_bytes(0, length);
+        bytes.set_len(length);
+    }
+    Ok(bytes)
+}
+
 /// Which components a frame asks to restore, and how long its area is; none if the marks are not as the kernel left
 /// them.
 fn wanted_components(legacy: &[u8], bytes: usize, components: u64) -> Option<(u64, usize)> {
@@ -170,7 +182,7 @@ fn wanted_components(legacy: &[u8], bytes: usize, components: u64) -> Option<(u6
 /// Refuses a header the processor would refuse, and drops the components that are not wanted.
 fn check_header(header: &mut [u8], wanted: u64, components: u64) -> KResult<()> {
     let present = word(header, 0);
-    if present & !components != 0 || header[8..].iter().any(|&byte| byte != 0) {
+    if present & !components != 0 || (8..HEADER_BYTES).step_by(8).any(|at| word(header, at) != 0) {
         return Err(Errno::EFAULT);
     }
     header[..8].copy_from_slice(&(present & wanted).to_le_bytes());
@@ -214,10 +226,12 @@ pub(super) struct RaisedExceptions {
     pub sse: u32,
 }
 
+#[inline(always)]
 fn half(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
+#[inline(always)]
 fn word(bytes: &[u8], at: usize) -> u64 {
     let mut word = [0; 8];
     word.copy_from_slice(&bytes[at..at + 8]);

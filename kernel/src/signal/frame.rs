@@ -142,6 +142,7 @@ pub(super) fn push(task: &Task, user: &mut TrapFrame, info: &SigInfo, action: &A
     Ok(())
 }
 
+#[inline(always)]
 fn registers(task: &Task, user: &TrapFrame, mask: SignalSet, extended: u64) -> Registers {
     let trap = *task.signals.last_trap.lock();
     Registers {

@@ -1,11 +1,10 @@
 //! System calls that send signals.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
+use super::SigInfo;
 use super::info::{SIGINFO_BYTES, code};
 use super::permission::{self, MaybeSignal};
-use super::{SigInfo, send};
 use crate::errno::{Errno, KResult};
 use crate::mm::UserAddr;
 use crate::process::tree;
@@ -36,29 +35,24 @@ fn find(pid: Pid) -> KResult<Arc<Process>> {
 }
 
 fn kill_group(group: Pid, signal: MaybeSignal) -> KResult<()> {
-    let members = send::members(group);
-    let results: Vec<KResult<()>> = members
-        .iter()
-        .map(|process| permission::send_checked(process, None, signal, SigInfo::user))
-        .collect();
-    if results.iter().any(Result::is_ok) {
-        return Ok(());
+    let mut result = Err(Errno::ESRCH);
+    for process in tree::group_members(group) {
+        let sent = permission::send_checked(&process, None, signal, SigInfo::user);
+        if result.is_err() {
+            result = sent;
+        }
     }
-    results.into_iter().next_back().unwrap_or(Err(Errno::ESRCH))
+    result
 }
 
 /// All processes but the first and the running one itself.
 fn kill_everyone(signal: MaybeSignal) -> KResult<()> {
-    let all = {
-        let tree = tree::lock();
-        tree.processes()
-    };
     let own = current().process.pid;
     let mut found = false;
     let mut result = Ok(());
-    for process in all.iter().filter(|process| process.pid.0 > 1 && process.pid != own) {
+    for process in tree::processes().filter(|process| process.pid.0 > 1 && process.pid != own) {
         found = true;
-        match permission::send_checked(process, None, signal, SigInfo::user) {
+        match permission::send_checked(&process, None, signal, SigInfo::user) {
             Err(Errno::EPERM) => {}
             other => result = other,
         }

@@ -1,11 +1,12 @@
 //! Signals sent and not yet taken.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 
 use super::info::Fields;
 use super::{SigInfo, SignalSet};
 use crate::process::credentials::Uid;
 use crate::sync::IrqLock;
+use litemap::LiteMap;
 
 /// Signals sent to a thread or process and not yet taken.
 pub struct Pending {
@@ -100,7 +101,7 @@ impl Pending {
     }
 }
 
-static COUNTS: IrqLock<BTreeMap<u32, u64>> = IrqLock::new(BTreeMap::new());
+static COUNTS: IrqLock<LiteMap<u32, u64>> = IrqLock::new(LiteMap::new());
 
 /// One queued signal of a user's (`RLIMIT_SIGPENDING`).
 pub struct UserCount(Uid);

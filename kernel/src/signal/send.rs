@@ -1,7 +1,6 @@
 //! Sending signals.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::ptr;
 use core::sync::atomic::Ordering;
 
@@ -52,7 +51,7 @@ pub fn send_task(task: &Arc<Task>, info: SigInfo) -> Sent {
 /// Sends a signal from the kernel to every process of a group. Context as for [`send_process`], and not with the tree of
 /// processes held.
 pub fn send_group(group: Pid, info: &SigInfo) {
-    for process in members(group) {
+    for process in tree::group_members(group) {
         send_process(&process, info.clone());
     }
 }
@@ -61,12 +60,6 @@ pub fn send_group(group: Pid, info: &SigInfo) {
 pub fn send_to_current(signal: Signal) {
     // What the kernel raises on a thread's behalf is the thread's own doing (SIGPIPE, SIGXFSZ).
     send_task(&current().shared(), SigInfo::user(signal));
-}
-
-/// The processes of a group. Their references are dropped by the caller, without locks.
-pub(crate) fn members(group: Pid) -> Vec<Arc<Process>> {
-    let tree = tree::lock();
-    tree.group_members(group)
 }
 
 /// Sends a signal on behalf of the running process, which counts against limits: to all of `process`, or to `thread`.

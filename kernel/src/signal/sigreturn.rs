@@ -1,5 +1,7 @@
 //! The way back from a signal handler: `rt_sigreturn(2)`.
 
+use core::mem::MaybeUninit;
+
 use platform::TrapFrame;
 
 use super::frame::{Registers, RtFrame, UserContext, flag};
@@ -38,8 +40,8 @@ pub(super) fn rt_sigreturn(call: &mut Call<'_>) -> SysResult {
 }
 
 fn restore(at: UserAddr, user: &mut TrapFrame) -> KResult<()> {
-    let frame: RtFrame = at.read()?;
-    let context: &UserContext = &frame.context;
+    let mut frame = MaybeUninit::<RtFrame>::uninit();
+    let context: &UserContext = &at.read_to(&mut frame)?.context;
     let task = current();
     task.set_blocked(context.mask);
     restore_registers(&context.registers, user)?;

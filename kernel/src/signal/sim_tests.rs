@@ -65,7 +65,7 @@ fn family(session: Pid) -> Family {
         tree.add_process(&child);
         let related = tree.of_mut(&parent);
         (related.group, related.session) = (Pid(10), session);
-        related.children.push(child.clone());
+        related.children.push_back(child.clone());
         let related = tree.of_mut(&child);
         (related.group, related.session) = (Pid(11), Pid(10));
         related.parent = Arc::downgrade(&parent);

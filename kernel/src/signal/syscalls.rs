@@ -1,5 +1,7 @@
 //! System calls about actions and masks, and the table of all calls on signals.
 
+use core::mem::MaybeUninit;
+
 use super::action::Action;
 use super::wait::{self, SET_BYTES};
 use super::{Signal, SignalSet, altstack, kill, restart, send, sigreturn};
@@ -31,7 +33,8 @@ fn rt_sigaction(call: &mut Call<'_>) -> SysResult {
     if call.size(3) != SET_BYTES {
         return Err(Errno::EINVAL);
     }
-    let wanted: Option<Action> = if new.is_null() { None } else { Some(new.read()?) };
+    let mut place = MaybeUninit::<Action>::uninit();
+    let wanted = if new.is_null() { None } else { Some(*new.read_to(&mut place)?) };
     let signal = Signal::new(number).ok_or(Errno::EINVAL)?;
     if wanted.is_some() && SignalSet::UNBLOCKABLE.contains(signal) {
         return Err(Errno::EINVAL);

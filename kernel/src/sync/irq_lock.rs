@@ -17,7 +17,8 @@ pub struct IrqLock<T> {
 // SAFETY: the lock hands out one exclusive reference at a time.
 unsafe impl<T: Send> Sync for IrqLock<T> {}
 
-/// The lock without what it guards. Taken in hundreds of places, so it is called rather than inlined.
+/// The lock without what it guards. Taken in hundreds of places, so it is called rather than inlined: directly, for a
+/// function between that knows what is guarded would cost more than it saves.
 struct RawLock(SpinMutex<()>);
 
 impl RawLock {
@@ -65,7 +66,7 @@ impl<T> IrqLock<T> {
     }
 
     /// Disables interrupts and takes the lock.
-    #[inline]
+    #[inline(always)]
     pub fn lock(&self) -> IrqGuard<'_, T> {
         IrqGuard { lock: self, state: self.raw.acquire() }
     }
@@ -106,7 +107,7 @@ impl<'a, T> IrqGuard<'a, T> {
 }
 
 impl<T> Drop for IrqGuard<'_, T> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         // SAFETY: the guard stands for the lock's holder, and is gone afterwards.
         unsafe { self.lock.raw.release(self.state) };

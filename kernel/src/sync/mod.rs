@@ -13,10 +13,11 @@ mod mutex;
 #[cfg(test)]
 mod sim_tests;
 mod spin_lock;
+mod wait_list;
 mod wait_queue;
 
 pub use irq_lock::{IrqGuard, IrqLock};
 pub use mutex::{Mutex, MutexGuard};
 pub use spin::{Once, RwLock as SpinRwLock};
 pub use spin_lock::{SpinGuard, SpinLock};
-pub use wait_queue::{Interrupted, WaitQueue, Waiter, Wake};
+pub use wait_queue::{Interrupted, WaitQueue, Wake};

@@ -1,13 +1,14 @@
 //! Tasks that wait for a condition.
 
-use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use platform::Nanoseconds;
 
 use super::IrqLock;
-use crate::errno::Errno;
-use crate::process::{Current, Task, current};
+use super::wait_list::{Place, WaitList};
+use crate::errno::{Errno, KResult};
+use crate::process::{Current, current};
 use crate::sched::{self, BlockedState};
 use crate::time;
 
@@ -16,25 +17,6 @@ pub trait Wake: Send + Sync {
     /// Called with the queue's lock held and interrupts disabled: short, and wakes other queues only if those never
     /// wake this one.
     fn wake(&self);
-}
-
-/// One entry of a [`WaitQueue`].
-#[derive(Clone)]
-pub enum Waiter {
-    /// A task, made runnable.
-    Task(Arc<Task>),
-    /// Anything else, told.
-    Watcher(Arc<dyn Wake>),
-}
-
-impl Waiter {
-    fn is(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Task(a), Self::Task(b)) => Arc::ptr_eq(a, b),
-            (Self::Watcher(a), Self::Watcher(b)) => Arc::ptr_eq(a, b),
-            _ => false,
-        }
-    }
 }
 
 /// Waiting ended because a signal came.
@@ -49,90 +31,64 @@ impl From<Interrupted> for Errno {
 }
 
 /// Tasks and watchers that wait for some condition to hold. Whoever makes it hold wakes them; each looks again for
-/// itself.
-pub struct WaitQueue(IrqLock<VecDeque<Waiter>>);
+/// itself. To wait needs no memory; to watch does.
+pub struct WaitQueue(IrqLock<Waiters>);
+
+struct Waiters {
+    tasks: WaitList,
+    watchers: Vec<Arc<dyn Wake>>,
+}
 
 impl WaitQueue {
     /// A queue nobody waits in.
     pub const fn new() -> Self {
-        Self(IrqLock::new(VecDeque::new()))
+        Self(IrqLock::new(Waiters { tasks: WaitList::new(), watchers: Vec::new() }))
     }
 
-    /// Wakes the task that has waited longest, and tells every watcher. Returns whether there was such a task. A woken
-    /// entry leaves the queue. A task that gives up just then hands the wake-up on to the next one; one that finds what
-    /// it waited for, and more, wakes the next itself.
+    /// Wakes the task that has waited longest, and tells every watcher. Returns whether there was such a task, which
+    /// leaves the queue. A task that gives up just then hands the wake-up on to the next one; one that finds what it waited
+    /// for, and more, wakes the next itself.
     pub fn wake_one(&self) -> bool {
-        let mut queue = self.0.lock();
-        let mut index = 0;
-        while index < queue.len() {
-            match &queue[index] {
-                Waiter::Watcher(watcher) => {
-                    watcher.wake();
-                    index += 1;
-                }
-                Waiter::Task(_) => {
-                    if let Some(Waiter::Task(task)) = queue.remove(index) {
-                        drop(queue);
-                        sched::wake(&task);
-                        return true;
-                    }
-                }
-            }
-        }
-        false
+        let mut waiters = self.0.lock();
+        waiters.watchers.iter().for_each(|watcher| watcher.wake());
+        waiters.tasks.wake_first(sched::wake)
     }
 
-    /// Wakes every task and tells every watcher. Returns how many tasks were woken.
+    /// Wakes every task, which leaves the queue, and tells every watcher. Returns how many tasks were woken.
     pub fn wake_all(&self) -> usize {
-        let mut queue = self.0.lock();
-        if queue.is_empty() {
-            return 0;
-        }
+        let mut waiters = self.0.lock();
+        waiters.watchers.iter().for_each(|watcher| watcher.wake());
         let mut woken = 0;
-        queue.retain(|waiter| match waiter {
-            Waiter::Task(task) => {
-                sched::wake(task);
-                woken += 1;
-                false
-            }
-            Waiter::Watcher(watcher) => {
-                watcher.wake();
-                true
-            }
-        });
+        while waiters.tasks.wake_first(sched::wake) {
+            woken += 1;
+        }
         woken
     }
 
-    /// Whether nobody waits.
+    /// Whether nobody waits or watches.
     pub fn is_empty(&self) -> bool {
-        self.0.lock().is_empty()
+        let waiters = self.0.lock();
+        waiters.tasks.is_empty() && waiters.watchers.is_empty()
     }
 
-    /// Adds an entry; it stays until woken (tasks) or removed.
-    pub fn add(&self, waiter: Waiter) {
-        self.0.lock().push_back(waiter);
-    }
-
-    /// Removes an entry; whether it was still there.
-    pub fn remove(&self, waiter: &Waiter) -> bool {
-        let mut queue = self.0.lock();
-        match queue.iter().position(|other| other.is(waiter)) {
-            Some(index) => queue.remove(index).is_some(),
-            None => false,
-        }
-    }
-
-    /// Announces that `task`, the running one, is about to wait, and makes sure that it is in the queue.
+    /// Has `watcher` told of every wake-up until it is removed.
     ///
-    /// In this order: whoever takes the entry out finds a task that waits, so that it looks at its condition again before
-    /// it sleeps, and is back in the queue then. The other way round, a wake-up could take the entry and do nothing more,
-    /// and the task would sleep, if somebody else was quicker to use what it was woken for, where nobody finds it.
-    fn prepare(&self, task: &Task, waiter: &Waiter, state: BlockedState) {
-        task.prepare_to_block(state);
-        let mut queue = self.0.lock();
-        if !queue.iter().any(|other| other.is(waiter)) {
-            queue.push_back(waiter.clone());
-        }
+    /// # Errors
+    /// ENOMEM.
+    pub fn watch(&self, watcher: Arc<dyn Wake>) -> KResult<()> {
+        let mut waiters = self.0.lock();
+        waiters.watchers.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        waiters.watchers.push(watcher);
+        Ok(())
+    }
+
+    /// Has `watcher` no longer told; nothing happens if it is not.
+    pub fn unwatch(&self, watcher: &Arc<dyn Wake>) {
+        let mut waiters = self.0.lock();
+        let index = waiters.watchers.iter().position(|other| Arc::ptr_eq(other, watcher));
+        let removed = index.map(|index| waiters.watchers.swap_remove(index));
+        drop(waiters);
+        drop(removed);
     }
 
     /// Sleeps until `condition` yields a value, or a signal comes.
@@ -153,11 +109,11 @@ impl WaitQueue {
         if let Some(value) = condition() {
             return Ok(Some(value));
         }
-        let task = current().shared();
-        let waiter = Waiter::Task(task.clone());
-        let timeout = deadline.map(|at| time::wake_at(&task, at));
+        let place = Place::new(current().shared());
+        let timeout = deadline.map(|at| time::wake_at(place.task(), at));
+        let waiting = Waiting { queue: self, place: &place };
         let result = loop {
-            self.prepare(&task, &waiter, BlockedState::Interruptible);
+            waiting.prepare(BlockedState::Interruptible);
             if let Some(value) = condition() {
                 break Ok(Some(value));
             }
@@ -169,8 +125,7 @@ impl WaitQueue {
             }
             sched::block();
         };
-        task.cancel_block();
-        let woken = !self.remove(&waiter);
+        let woken = waiting.leave();
         if woken && !matches!(result, Ok(Some(_))) {
             // What this wake-up was for is still there, and may be for others.
             self.wake_one();
@@ -184,13 +139,11 @@ impl WaitQueue {
         if let Some(value) = condition() {
             return value;
         }
-        let task = current().shared();
-        let waiter = Waiter::Task(task.clone());
+        let place = Place::new(current().shared());
+        let waiting = Waiting { queue: self, place: &place };
         loop {
-            self.prepare(&task, &waiter, BlockedState::Uninterruptible);
+            waiting.prepare(BlockedState::Uninterruptible);
             if let Some(value) = condition() {
-                task.cancel_block();
-                self.remove(&waiter);
                 return value;
             }
             sched::block();
@@ -201,5 +154,44 @@ impl WaitQueue {
 impl Default for WaitQueue {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// The running task's wait in a queue. It ends, and the place is in no queue any more, when this is dropped.
+struct Waiting<'a> {
+    queue: &'a WaitQueue,
+    place: &'a Place,
+}
+
+impl Waiting<'_> {
+    /// Announces that the task is about to wait, and makes sure that it is in the queue.
+    ///
+    /// In this order: whoever takes it out finds a task that waits, so that it looks at its condition again before it
+    /// sleeps, and is back in the queue then. The other way round, a wake-up could take it out and do nothing more, and
+    /// the task would sleep, if somebody else was quicker to use what it was woken for, where nobody finds it.
+    fn prepare(&self, state: BlockedState) {
+        self.place.task().prepare_to_block(state);
+        // SAFETY: the place is for this queue alone, and outlives this value, which takes it out.
+        unsafe { self.queue.0.lock().tasks.push(self.place) };
+    }
+
+    /// Ends the wait; whether the task has been woken since [`Self::prepare`].
+    fn leave(self) -> bool {
+        let woken = !self.withdraw();
+        core::mem::forget(self);
+        woken
+    }
+
+    /// Takes the task out of the queue; false if somebody else has.
+    fn withdraw(&self) -> bool {
+        self.place.task().cancel_block();
+        // SAFETY: the place is for this queue alone.
+        self.place.is_listed() && unsafe { self.queue.0.lock().tasks.remove(self.place) }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.withdraw();
     }
 }

@@ -16,7 +16,7 @@ use super::{now, realtime, wall};
 use crate::errno::KResult;
 use crate::process::{Pid, Process, Task};
 use crate::signal::{self, Sent, SigInfo, Signal};
-use crate::sync::{IrqLock, Waiter, Wake};
+use crate::sync::{IrqLock, Wake};
 
 /// A timer whose signal is ignored repeats no faster than this.
 const IGNORED_PERIOD: Nanoseconds = Nanoseconds::MILLISECOND;
@@ -133,7 +133,7 @@ impl PosixTimer {
         let on_wall_clock = absolute && matches!(self.clock, TimerClock::Realtime);
         let reading = self.read_clock(on_wall_clock, process);
         let armed = setting.value != Nanoseconds::ZERO;
-        self.follow_wall_clock(armed && on_wall_clock);
+        self.follow_wall_clock(armed && on_wall_clock)?;
 
         let mut state = self.state.lock();
         if let Some(handle) = state.handle.take() {
@@ -183,17 +183,18 @@ impl PosixTimer {
         if let Some(handle) = handle {
             handle.try_cancel();
         }
-        self.follow_wall_clock(false);
+        let _left = self.follow_wall_clock(false);
     }
 
-    fn follow_wall_clock(&self, follow: bool) {
+    fn follow_wall_clock(&self, follow: bool) -> KResult<()> {
         if let (TimerClock::Realtime, Some(me)) = (&self.clock, self.me.upgrade()) {
-            let watcher = Waiter::Watcher(me);
-            wall::CLOCK_WAS_SET.remove(&watcher);
+            let watcher: Arc<dyn Wake> = me;
+            wall::CLOCK_WAS_SET.unwatch(&watcher);
             if follow {
-                wall::CLOCK_WAS_SET.add(watcher);
+                return wall::CLOCK_WAS_SET.watch(watcher);
             }
         }
+        Ok(())
     }
 
     /// Arms this CPU's timers for the deadline, where there is one that time alone reaches and somebody to tell.

@@ -8,7 +8,7 @@ use super::interval::next_period;
 use super::timers::{TimerHandle, TimerTarget, arm};
 use super::{now, realtime, wall};
 use crate::errno::{Errno, KResult};
-use crate::sync::{IrqLock, WaitQueue, Waiter, Wake};
+use crate::sync::{IrqLock, WaitQueue, Wake};
 
 /// The clock a timer descriptor runs by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,7 +102,7 @@ impl TimerSource {
         let inner = &*self.0;
         let armed = spec.value != Nanoseconds::ZERO;
         let on_wall_clock = inner.clock == SourceClock::Realtime && start != Start::Relative;
-        inner.follow_wall_clock(armed && on_wall_clock);
+        inner.follow_wall_clock(armed && on_wall_clock)?;
 
         let mut state = inner.state.lock();
         let old = left(&state);
@@ -175,7 +175,7 @@ fn left(state: &State) -> TimerSpec {
 
 impl Drop for TimerSource {
     fn drop(&mut self) {
-        self.0.follow_wall_clock(false);
+        let _left = self.0.follow_wall_clock(false);
         let mut state = self.0.state.lock();
         state.deadline = None;
         if let Some(handle) = state.handle.take() {
@@ -192,14 +192,15 @@ impl Inner {
         Ok(())
     }
 
-    fn follow_wall_clock(&self, follow: bool) {
+    fn follow_wall_clock(&self, follow: bool) -> KResult<()> {
         if let (SourceClock::Realtime, Some(me)) = (self.clock, self.me.upgrade()) {
-            let watcher = Waiter::Watcher(me);
-            wall::CLOCK_WAS_SET.remove(&watcher);
+            let watcher: Arc<dyn Wake> = me;
+            wall::CLOCK_WAS_SET.unwatch(&watcher);
             if follow {
-                wall::CLOCK_WAS_SET.add(watcher);
+                return wall::CLOCK_WAS_SET.watch(watcher);
             }
         }
+        Ok(())
     }
 }
 

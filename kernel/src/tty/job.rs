@@ -159,13 +159,7 @@ impl Tty {
 
 /// No process of the session has a controlling terminal any more.
 fn clear_session(session: Pid) {
-    let members = {
-        let tree = tree::lock();
-        let mut all = tree.processes();
-        all.retain(|process| tree.of(process).session == session);
-        all
-    };
-    for process in members {
+    for process in tree::processes_where(|tree, process| tree.of(process).session == session) {
         leave(&process);
     }
 }

@@ -1,6 +1,5 @@
 //! Pseudo-terminals: a terminal whose far end is a program.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -20,6 +19,7 @@ use crate::process::current;
 use crate::sync::{SpinLock, WaitQueue};
 use crate::syscall::SysResult;
 use crate::util::ring::ByteRing;
+use litemap::LiteMap;
 
 /// Major number of slaves.
 pub(super) const SLAVE_MAJOR: u32 = 136;
@@ -101,7 +101,7 @@ impl Pty {
     }
 }
 
-static PTYS: SpinLock<BTreeMap<u32, Arc<Tty>>> = SpinLock::new(BTreeMap::new());
+static PTYS: SpinLock<LiteMap<u32, Arc<Tty>>> = SpinLock::new(LiteMap::new());
 
 /// `/dev/ptmx`.
 pub(super) struct Multiplexer;

@@ -1,4 +1,5 @@
-//! Small containers used in several places.
+//! Small containers, and whole-word copies, used in several places.
 
 pub mod ids;
 pub mod ring;
+pub mod words;

@@ -25,6 +25,10 @@ pub trait Clock {
     /// Variation of: `read_persistent_clock64`.
     fn wall_clock_at_boot() -> Nanoseconds;
 
+    /// Time since the boot for which this CPU was ready to run and whatever is below ran something else. Variation of:
+    /// `paravirt_steal_clock`. Zero where nobody tells. Context: interrupts disabled.
+    fn stolen() -> Nanoseconds;
+
     /// How user mode may read the clock, if it may. Variation of: the vDSO's clock mode.
     fn user_clock() -> Option<UserClock>;
 }

@@ -53,6 +53,15 @@ pub trait Cpu {
     /// Context: interrupts disabled.
     fn set_kernel_stack(top: VirtAddr);
 
+    /// Begins the change from one task to another: until [`Cpu::end_switch`], what [`crate::Paging::activate`],
+    /// [`Cpu::set_kernel_stack`] and [`Cpu::set_user_bases`] set on this CPU may lag behind, so that it can be done at
+    /// once. Variation of: `arch_start_context_switch`. Context: interrupts disabled until the end; does not nest.
+    fn begin_switch();
+
+    /// All is as it was set since [`Cpu::begin_switch`]. Variation of: `arch_end_context_switch`. Context: interrupts
+    /// disabled.
+    fn end_switch();
+
     /// Leaves the kernel for user mode with the registers of `frame`, which is a user context. The kernel stack is
     /// abandoned. Variation of: `iretq`. Context: interrupts disabled.
     fn enter_user(frame: &TrapFrame) -> !;

@@ -10,7 +10,11 @@ pub use arch_native as backend;
 pub type Backend = arch_vmi::Vmi<Upcalls>;
 #[cfg(all(not(feature = "native"), feature = "vmi"))]
 pub use arch_vmi as backend;
-#[cfg(not(any(feature = "native", feature = "vmi")))]
+#[cfg(all(not(any(feature = "native", feature = "vmi")), feature = "lguest"))]
+pub type Backend = arch_lguest::Lguest<Upcalls>;
+#[cfg(all(not(any(feature = "native", feature = "vmi")), feature = "lguest"))]
+pub use arch_lguest as backend;
+#[cfg(not(any(feature = "native", feature = "vmi", feature = "lguest")))]
 compile_error!("name a backend: --features native");
 
 #[cfg(feature = "dispatch-table")]

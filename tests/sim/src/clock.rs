@@ -36,6 +36,10 @@ impl<K: Kernel> Clock for SimClock<K> {
         Nanoseconds(FACTS.get().map_or(0, |facts| facts.wall_clock))
     }
 
+    fn stolen() -> Nanoseconds {
+        Nanoseconds::ZERO
+    }
+
     fn user_clock() -> Option<UserClock> {
         None
     }

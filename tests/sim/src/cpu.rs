@@ -129,6 +129,20 @@ impl<K: Kernel> Cpu for SimCpu<K> {
         unsafe { (&raw mut (*local).kernel_stack).write(top) };
     }
 
+    fn begin_switch() {
+        let cpu = here_disabled("Cpu::begin_switch");
+        if cpu.switching.swap(true, SeqCst) {
+            violation("Cpu::begin_switch: a change of tasks is under way".to_owned());
+        }
+    }
+
+    fn end_switch() {
+        let cpu = here_disabled("Cpu::end_switch");
+        if !cpu.switching.swap(false, SeqCst) {
+            violation("Cpu::end_switch: no change of tasks is under way".to_owned());
+        }
+    }
+
     fn enter_user(frame: &TrapFrame) -> ! {
         here_disabled("Cpu::enter_user");
         user::return_to_user(frame)

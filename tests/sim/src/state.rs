@@ -30,6 +30,8 @@ pub struct CpuState {
     pub local: AtomicPtr<CpuLocal>,
     pub user_fs: AtomicU64,
     pub user_gs: AtomicU64,
+    /// A change of tasks is under way.
+    pub switching: AtomicBool,
     /// Stands for all extended registers.
     pub vector: AtomicU64,
     /// The user context that runs here, or 0 in the kernel: a `*mut user::Context`.
@@ -58,6 +60,7 @@ impl CpuState {
             local: AtomicPtr::new(std::ptr::null_mut()),
             user_fs: AtomicU64::new(0),
             user_gs: AtomicU64::new(0),
+            switching: AtomicBool::new(false),
             vector: AtomicU64::new(0),
             user_context: AtomicUsize::new(0),
             entry: Mutex::new(None),

@@ -19,6 +19,7 @@ use crate::qemu::Machine;
 use crate::race::course::{Contender, Course};
 use crate::race::operations::BENCH;
 use crate::report::say;
+use crate::rom;
 use crate::testing::programs::{self, Program};
 use crate::variant::{Backend, Dispatch, Product, Profile, Variant};
 use crate::workspace::Workspace;
@@ -130,6 +131,7 @@ impl Bench {
             cpu: args.cpu.clone(),
             memory: MEMORY,
             limit: Duration::from_secs(args.limit),
+            hypervisor: None,
         };
         let program = Program::Rust("bench".to_owned());
         programs::build(&workspace, &[program.clone()].into())?;
@@ -183,12 +185,15 @@ impl Bench {
     fn part(&self, variant: Variant, part: Part, only: &[String]) -> Result<Costs> {
         let product = if part == Part::Hooks { Product::Conformance } else { Product::Monoguest };
         let image = build::product(&self.workspace, product, variant)?;
-        let contender = Contender { name: variant.to_string(), image, append: String::new() };
+        let rom = rom::place(&self.workspace, &variant.rom(), &self.course.machine, &self.course.scratch)?;
+        let contender = Contender { name: variant.to_string(), image, append: String::new(), rom };
         let initrd: &Path = &self.initrd;
+        let hypervisor = (variant.backend == Backend::Lguest).then(|| self.workspace.clone());
+        let course = Course { hypervisor, ..self.course.clone() };
         match part {
-            Part::Hooks => measure::hooks(&self.course, &contender),
-            Part::Operations => measure::operations(&self.course, &contender, initrd, only),
-            Part::Boot => measure::boot(&self.course, &contender, initrd),
+            Part::Hooks => measure::hooks(&course, &contender),
+            Part::Operations => measure::operations(&course, &contender, initrd, only),
+            Part::Boot => measure::boot(&course, &contender, initrd),
         }
     }
 }

@@ -32,11 +32,14 @@ pub fn run(_: Args) -> Result<u8> {
     let mut host = workspace.cargo("clippy", &workspace.target);
     check("clippy, on the workspace", host.args(["--workspace", "--all-targets"]).args(DENY_WARNINGS))?;
 
-    let images = Dispatch::value_variants().iter().map(|dispatch| (Product::Monoguest, dispatch));
-    for (product, dispatch) in
-        images.chain([(Product::Conformance, &Dispatch::Static), (Product::RomGuest, &Dispatch::Static)])
-    {
-        let variant = Variant { backend: Backend::Native, dispatch: *dispatch, profile: Profile::Dev };
+    let native = Dispatch::value_variants().iter().map(|&mode| (Product::Monoguest, Backend::Native, mode));
+    let others = [
+        (Product::Conformance, Backend::Native, Dispatch::Static),
+        (Product::RomGuest, Backend::Native, Dispatch::Static),
+        (Product::Monoguest, Backend::Vmi, Dispatch::Static),
+    ];
+    for (product, backend, dispatch) in native.chain(others) {
+        let variant = Variant { backend, dispatch, profile: Profile::Dev };
         let mut image = image_clippy(&workspace, &toolchain, product.package(), product.executable());
         image.args(["--features", &variant.cargo_features()]);
         check(&format!("clippy, on {} for {variant}", product.executable()), image.args(DENY_WARNINGS))?;

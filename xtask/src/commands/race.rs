@@ -19,6 +19,7 @@ use crate::race::operations::{Costs, Run};
 use crate::race::table::{Format, Results, Row, Section, Unit};
 use crate::race::{boot, memory, operations, probe};
 use crate::report::say;
+use crate::rom;
 use crate::testing::programs::{self, Program};
 use crate::variant::{Backend, Dispatch, Profile, Variant};
 use crate::workspace::Workspace;
@@ -113,21 +114,24 @@ pub fn run(args: Args) -> Result<u8> {
     let workspace = Workspace::find()?;
     let qemu = QEMU.require()?;
     let linux = Linux::require(&workspace)?;
-    let monoguest = monoguest(&workspace, &args)?;
+    let scratch = workspace.scratch("race")?;
+    let monoguest = monoguest(&workspace, &args, &scratch)?;
     let mut race = Race {
         course: Course {
             qemu,
-            scratch: workspace.scratch("race")?,
+            scratch,
             machine: args.machine.clone(),
             cpu: args.cpu.clone(),
             memory: args.memory,
             limit: Duration::from_secs(args.limit),
+            hypervisor: None,
         },
         linux: Contender {
             name: format!("Linux (Debian {})", linux.version),
             image: linux.image,
             // A panic ends QEMU instead of leaving the guest there.
             append: format!("panic=-1 {}", args.linux_append).trim().to_owned(),
+            rom: None,
         },
         monoguest,
         tree: tree(&workspace)?,
@@ -140,16 +144,17 @@ pub fn run(args: Args) -> Result<u8> {
     Ok(if results.complete() { 0 } else { 1 })
 }
 
-fn monoguest(workspace: &Workspace, args: &Args) -> Result<Contender> {
-    let (name, image) = match &args.image {
-        Some(image) => (image.display().to_string(), image.clone()),
+fn monoguest(workspace: &Workspace, args: &Args, scratch: &Path) -> Result<Contender> {
+    let (name, image, rom) = match &args.image {
+        Some(image) => (image.display().to_string(), image.clone(), None),
         None => {
             let variant =
                 Variant { backend: args.backend, dispatch: args.dispatch, profile: Profile::Release };
-            (variant.to_string(), build::image(workspace, variant)?)
+            let rom = rom::place(workspace, &variant.rom(), &args.machine, scratch)?;
+            (variant.to_string(), build::image(workspace, variant)?, rom)
         }
     };
-    Ok(Contender { name: format!("Monoguest ({name})"), image, append: String::new() })
+    Ok(Contender { name: format!("Monoguest ({name})"), image, append: String::new(), rom })
 }
 
 /// busybox, the probe and `bench`.

@@ -11,12 +11,13 @@ use crate::commands::build;
 use crate::initramfs::Initramfs;
 use crate::installer::{self, BUSYBOX, QEMU};
 use crate::report::{self, say};
-use crate::suite;
+use crate::suite::{self, Extent};
 use crate::testing::case::Case;
 use crate::testing::host;
 use crate::testing::outcome::{Results, seconds};
 use crate::testing::programs;
 use crate::testing::runner::{Bench, Verdict};
+use crate::testing::text_size;
 use crate::variant::{Product, Variant};
 use crate::workspace::Workspace;
 
@@ -35,6 +36,10 @@ pub struct Args {
     #[arg(long)]
     list: bool,
 
+    /// Every case on every backend, not only enough of them on each
+    #[arg(long)]
+    all: bool,
+
     /// How many guests run at a time
     #[arg(long, default_value = "2", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: u16,
@@ -43,7 +48,8 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Result<u8> {
     let workspace = Workspace::find()?;
-    let (host, cases) = select(suite::cases(&workspace)?, args.filter.as_deref());
+    let extent = if args.all { Extent::Everything } else { Extent::Enough };
+    let (host, cases) = select(suite::cases(&workspace, extent)?, args.filter.as_deref());
     if host.is_none() && cases.is_empty() {
         say!(
             "no test has `{}` in its name: cargo xtask test --list shows them",
@@ -138,6 +144,12 @@ fn build_images(workspace: &Workspace, cases: &[Case], results: &mut Results) ->
     for (name, (product, variant)) in wanted {
         match build::product(workspace, product, variant).with_context(|| format!("cannot build {name}")) {
             Ok(image) => {
+                if text_size::applies(product, variant) {
+                    match text_size::check(&image) {
+                        Ok(size) => results.pass(text_size::NAME, 1, &format!("{size} bytes")),
+                        Err(error) => results.fail(text_size::NAME, &format!("{error:#}"), ""),
+                    }
+                }
                 images.insert(name, image);
             }
             Err(error) => results.fail(&format!("build/{name}"), &format!("{error:#}"), ""),
@@ -191,7 +203,7 @@ mod tests {
 
     #[test]
     fn every_case_has_a_name_of_its_own() {
-        let cases = suite::cases(&Workspace::find().unwrap()).unwrap();
+        let cases = suite::cases(&Workspace::find().unwrap(), Extent::Everything).unwrap();
         let names: BTreeSet<_> = cases.iter().map(|case| case.name.as_str()).collect();
         assert_eq!(names.len(), cases.len());
         for case in &cases {

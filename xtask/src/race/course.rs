@@ -11,7 +11,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::guest::Qemu;
 use crate::initramfs::Initramfs;
+use crate::lguest::{self, Hypervisor};
 use crate::qemu::{Console, Hardware, Launch, Machine};
+use crate::rom::Placed;
+use crate::workspace::Workspace;
 
 /// One of the two kernels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +25,8 @@ pub struct Contender {
     pub image: PathBuf,
     /// What its command line has and the other's has not
     pub append: String,
+    /// The VMI ROM it finds
+    pub rom: Option<Placed>,
 }
 
 /// What both run on.
@@ -39,6 +44,8 @@ pub struct Course {
     pub memory: u32,
     /// How long a guest may take
     pub limit: Duration,
+    /// The guests are below the lguest hypervisor that was built there
+    pub hypervisor: Option<Workspace>,
 }
 
 /// What both kernels' command lines have. Without `norandmaps` a program is at other addresses each time, and QEMU's
@@ -111,7 +118,7 @@ impl Course {
             status: self.scratch.join("status"),
             console: Console::Plain,
             gdb: None,
-            rom: None,
+            rom: contender.rom.clone(),
         }
     }
 }
@@ -133,8 +140,13 @@ pub struct Running {
 impl Running {
     /// Starts a guest that may run as long as the course allows.
     pub fn start(launch: &Launch, course: &Course) -> Result<Self> {
+        let wrapped = course.hypervisor.as_ref().map(|workspace| {
+            lguest::wrap(workspace, launch.clone(), &Hypervisor::default(), &course.scratch)
+        });
+        let wrapped = wrapped.transpose()?;
         let started = Instant::now();
-        let mut qemu = Qemu::start(launch, Stdio::piped(), Stdio::piped(), course.log()?)?;
+        let mut qemu =
+            Qemu::start(wrapped.as_ref().unwrap_or(launch), Stdio::piped(), Stdio::piped(), course.log()?)?;
         let input = qemu.child.stdin.take().context("QEMU's input is a pipe")?;
         let mut console = qemu.child.stdout.take().context("QEMU's output is a pipe")?;
         let (sender, output) = mpsc::channel();
@@ -243,6 +255,7 @@ mod tests {
             cpu: "max".into(),
             memory: 128,
             limit: Duration::from_secs(1),
+            hypervisor: None,
         }
     }
 
@@ -252,6 +265,7 @@ mod tests {
             name: name.into(),
             image: format!("/{name}").into(),
             append: append.into(),
+            rom: None,
         };
         let (linux, ours) = (contender("linux", "panic=-1"), contender("monoguest", ""));
         let launch =

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -14,9 +15,10 @@ use crate::testing::programs::Program;
 use crate::variant::{Backend, Dispatch, Product, Profile, Variant};
 
 /// Bytes made when the case runs, from the busybox at that path.
-pub type Fixture = Box<dyn Fn(&Path) -> Result<Vec<u8>> + Send + Sync>;
+pub type Fixture = Arc<dyn Fn(&Path) -> Result<Vec<u8>> + Send + Sync>;
 
 /// What the guest starts with.
+#[derive(Clone)]
 pub enum Files {
     /// busybox and the standard tree
     Busybox,
@@ -62,6 +64,7 @@ pub enum Expected {
 }
 
 /// A case.
+#[derive(Clone)]
 pub struct Case {
     /// Its group and its own name, `group/name`
     pub name: String,
@@ -104,6 +107,7 @@ impl fmt::Debug for Case {
 }
 
 /// What the lguest hypervisor is given.
+#[derive(Clone)]
 pub enum Module {
     /// The guests, as they are
     Guests,
@@ -222,7 +226,7 @@ impl Case {
 
     /// An initramfs made of these bytes.
     pub fn raw(self, fixture: impl Fn(&Path) -> Result<Vec<u8>> + Send + Sync + 'static) -> Self {
-        self.files(Files::Raw(Box::new(fixture)))
+        self.files(Files::Raw(Arc::new(fixture)))
     }
 
     /// Adds an executable file.

@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use zerocopy::IntoBytes;
+
 use crate::errno::{Errno, KResult};
 use crate::fs::caller::{AT_FDCWD, Caller, UserPath};
 use crate::fs::dynamic::Listed;
@@ -51,14 +53,17 @@ impl Collector {
         }
         let end = self.bytes.len() + length;
         let kind = ((entry.mode & mode::TYPE) >> 12) as u8;
-        self.bytes.extend_from_slice(&entry.inode.to_le_bytes());
-        self.bytes.extend_from_slice(&entry.next.to_le_bytes());
-        self.bytes.extend_from_slice(&(length as u16).to_le_bytes());
-        if self.layout == Layout::New {
-            self.bytes.push(kind);
-        }
+        let (head, kind_here) = match self.layout {
+            Layout::Old => (OLD_HEAD, 0),
+            Layout::New => (NEW_HEAD, u64::from(kind) << 16),
+        };
+        let words = [entry.inode.to_le(), entry.next.to_le(), (length as u64 | kind_here).to_le()];
+        self.bytes.extend_from_slice(&words.as_bytes()[..head]);
         self.bytes.extend_from_slice(entry.name);
-        self.bytes.resize(end, 0);
+        // One NUL at least, and one byte for the kind, up to a multiple of 8.
+        const PADDING: [u8; 10] = [0; 10];
+        let padding = end - self.bytes.len();
+        self.bytes.extend_from_slice(&PADDING[..padding]);
         if self.layout == Layout::Old {
             self.bytes[end - 1] = kind;
         }

@@ -207,8 +207,7 @@ pub fn pivot_root(call: &mut Call<'_>) -> SysResult {
         return Err(Errno::EINVAL);
     }
     mount::pivot(&root, &new, put_old)?;
-    let processes = crate::process::tree::lock().processes();
-    for process in processes {
+    for process in crate::process::tree::processes() {
         let context = process.fs();
         if context.root().is(&root) {
             context.set_root(new.clone());

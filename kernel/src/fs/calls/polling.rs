@@ -96,7 +96,9 @@ fn poll_until(at: UserAddr, count: u32, deadline: Option<Nanoseconds>) -> SysRes
     let ready = match look() {
         Some(ready) => ready,
         None => {
-            let watched: Vec<Arc<OpenFile>> = files.iter().flatten().cloned().collect();
+            let mut watched: Vec<Arc<OpenFile>> = Vec::new();
+            watched.try_reserve_exact(files.len()).map_err(|_| Errno::ENOMEM)?;
+            watched.extend(files.iter().flatten().cloned());
             wait_for(&watched, deadline, &mut look)?.unwrap_or(0)
         }
     };

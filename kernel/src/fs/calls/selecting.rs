@@ -47,6 +47,16 @@ impl Sets {
         self.words[set].get(fd / 64).is_some_and(|word| word >> (fd % 64) & 1 != 0)
     }
 
+    /// Sets of the same sizes with nothing in them.
+    fn cleared(&self) -> KResult<[Vec<u64>; 3]> {
+        let mut cleared = [Vec::new(), Vec::new(), Vec::new()];
+        for (cleared, words) in cleared.iter_mut().zip(&self.words) {
+            cleared.try_reserve_exact(words.len()).map_err(|_| Errno::ENOMEM)?;
+            cleared.resize(words.len(), 0);
+        }
+        Ok(cleared)
+    }
+
     fn write(&self, result: &[Vec<u64>; 3]) -> KResult<()> {
         for (at, words) in self.at.iter().zip(result) {
             for (index, word) in words.iter().enumerate() {
@@ -108,7 +118,7 @@ fn select_until(call: &Call<'_>, deadline: Option<Nanoseconds>) -> SysResult {
             watched.push((fd, wanted));
         }
     }
-    let mut result = sets.words.clone();
+    let mut result = sets.cleared()?;
     let mut look = || {
         result.iter_mut().for_each(|words| words.fill(0));
         let mut ready = 0u64;

@@ -19,7 +19,7 @@ use crate::fs::file::{CloseWatcher, OpenFile};
 use crate::fs::poll::PollEvents;
 use crate::fs::table::Fd;
 use crate::mm::UserAddr;
-use crate::sync::{Mutex, SpinLock, WaitQueue, Waiter, Wake};
+use crate::sync::{Mutex, SpinLock, WaitQueue, Wake};
 
 /// Report once for each time it becomes ready (`EPOLLET`).
 pub const EDGE: u32 = 1 << 31;
@@ -76,15 +76,37 @@ impl Item {
         self.interest.load(Ordering::Acquire)
     }
 
-    fn enter_queues(self: &Arc<Self>, file: &OpenFile, interest: u32) {
-        self.entered_for.store(interest, Ordering::Relaxed);
-        let waiter = Waiter::Watcher(self.clone());
-        each_queue(file, interest, &mut |queue| queue.add(waiter.clone()));
+    /// Enters the queues that tell of `interest`: all, or none if there is not the memory for that.
+    fn enter_queues(self: &Arc<Self>, file: &OpenFile, interest: u32) -> KResult<()> {
+        file.prepare_to_watch()?;
+        let mut entered = 0;
+        let mut result = Ok(());
+        each_queue(file, interest, &mut |queue| {
+            if result.is_ok() {
+                result = queue.watch(self.clone());
+                entered += usize::from(result.is_ok());
+            }
+        });
+        if result.is_err() {
+            self.leave_queues_of(file, interest, entered);
+        }
+        result
     }
 
     fn leave_queues(self: &Arc<Self>, file: &OpenFile) {
-        let waiter = Waiter::Watcher(self.clone());
-        each_queue(file, self.entered_for.load(Ordering::Relaxed), &mut |queue| _ = queue.remove(&waiter));
+        self.leave_queues_of(file, self.entered_for.load(Ordering::Relaxed), usize::MAX);
+    }
+
+    /// Leaves the first `most` of the queues that tell of `interest`.
+    fn leave_queues_of(self: &Arc<Self>, file: &OpenFile, interest: u32, most: usize) {
+        let watcher: Arc<dyn Wake> = self.clone();
+        let mut left = most;
+        each_queue(file, interest, &mut |queue| {
+            if left > 0 {
+                left -= 1;
+                queue.unwatch(&watcher);
+            }
+        });
     }
 
     /// Events that are there and that it is interested in.
@@ -261,7 +283,10 @@ impl Epoll {
         }
         let watcher: Weak<Item> = Arc::downgrade(&item);
         file.add_close_watcher(watcher);
-        item.enter_queues(file, interest);
+        if let Err(error) = item.enter_queues(file, interest) {
+            set.members.lock().remove(item.slot);
+            return Err(error);
+        }
         if item.ready_events(file) != 0 {
             set.note(item.slot);
         }
@@ -271,7 +296,7 @@ impl Epoll {
     /// Changes what a file is watched for.
     ///
     /// # Errors
-    /// ENOENT; EINVAL for a member that was added as [`EXCLUSIVE`].
+    /// ENOENT; EINVAL for a member that was added as [`EXCLUSIVE`]; ENOMEM, and then nothing has changed.
     pub fn modify(&self, file: &Arc<OpenFile>, fd: Fd, event: Event) -> KResult<()> {
         let _scan = self.set.scan.lock();
         let item = self.set.members.lock().find(Key::new(file, fd)).cloned().ok_or(Errno::ENOENT)?;
@@ -280,12 +305,14 @@ impl Epoll {
             return Err(Errno::EINVAL);
         }
         let interest = event.events | PollEvents::ALWAYS.bits();
+        if (item.entered_for.load(Ordering::Relaxed) ^ interest) & !MANNER != 0 {
+            // The new ones first: that may fail, and the rest does not.
+            item.enter_queues(file, interest)?;
+            item.leave_queues(file);
+            item.entered_for.store(interest, Ordering::Relaxed);
+        }
         item.data.store(event.data, Ordering::Relaxed);
         item.interest.store(interest, Ordering::SeqCst);
-        if (item.entered_for.load(Ordering::Relaxed) ^ interest) & !MANNER != 0 {
-            item.leave_queues(file);
-            item.enter_queues(file, interest);
-        }
         if item.ready_events(file) != 0 {
             self.set.note(item.slot);
         }

@@ -1,12 +1,12 @@
 //! Sets of files within sets of files: never in a circle, and not too deep.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
 use super::epoll::{Epoll, Item, Set};
 use crate::errno::{Errno, KResult};
 use crate::sync::{Mutex, MutexGuard};
+use litemap::LiteMap;
 
 /// Most sets in a chain, each a member of the one before.
 const MAX_DEPTH: usize = 5;
@@ -24,8 +24,8 @@ fn key(set: &Set) -> usize {
 /// ELOOP.
 pub fn check(outer: &Epoll, inner: &Epoll) -> KResult<MutexGuard<'static, ()>> {
     let guard = NESTING.lock();
-    let below = depth_below(inner, &outer.set, MAX_DEPTH, &mut BTreeMap::new())?;
-    let above = depth_above(&outer.set, MAX_DEPTH, &mut BTreeMap::new())?;
+    let below = depth_below(inner, &outer.set, MAX_DEPTH, &mut LiteMap::new())?;
+    let above = depth_above(&outer.set, MAX_DEPTH, &mut LiteMap::new())?;
     if below + above > MAX_DEPTH { Err(Errno::ELOOP) } else { Ok(guard) }
 }
 
@@ -34,7 +34,7 @@ fn depth_below(
     set: &Epoll,
     forbidden: &Set,
     limit: usize,
-    known: &mut BTreeMap<usize, usize>,
+    known: &mut LiteMap<usize, usize>,
 ) -> KResult<usize> {
     if core::ptr::eq(&raw const *set.set, forbidden) || limit == 0 {
         return Err(Errno::ELOOP);
@@ -53,7 +53,7 @@ fn depth_below(
 }
 
 /// Length of the longest chain from `set` up, itself included.
-fn depth_above(set: &Set, limit: usize, known: &mut BTreeMap<usize, usize>) -> KResult<usize> {
+fn depth_above(set: &Set, limit: usize, known: &mut LiteMap<usize, usize>) -> KResult<usize> {
     if limit == 0 {
         return Err(Errno::ELOOP);
     }

@@ -13,7 +13,7 @@ use crate::fs::poll::PollEvents;
 use crate::fs::table::{Fd, OnExec, install, usable_file};
 use crate::process::{Process, current};
 use crate::signal::{SigInfo, SignalSet, has_signal, read_mask, take_signal};
-use crate::sync::{SpinLock, WaitQueue, Waiter, Wake};
+use crate::sync::{SpinLock, WaitQueue, Wake};
 use crate::syscall::{Call, SysResult};
 
 /// Bytes of a `struct signalfd_siginfo`.
@@ -42,14 +42,16 @@ impl SignalFile {
     }
 
     /// Has the arrivals at the running process told on.
-    fn hear(&self) {
+    fn hear(&self) -> KResult<()> {
         let process = current().process.clone();
         let mut heard = self.heard.lock();
         if !heard.iter().any(|known| core::ptr::eq(known.as_ptr(), &raw const *process)) {
             heard.retain(|known| known.strong_count() > 0);
+            heard.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            process.signals.arrivals.watch(self.arrivals.clone())?;
             heard.push(process.downgrade());
-            process.signals.arrivals.add(Waiter::Watcher(self.arrivals.clone()));
         }
+        Ok(())
     }
 
     fn first(&self, file: &OpenFile) -> KResult<SigInfo> {
@@ -83,16 +85,19 @@ impl FileOps for SignalFile {
         if has_signal(self.wanted()) { PollEvents::IN } else { PollEvents::empty() }
     }
 
+    fn prepare_to_watch(&self) -> KResult<()> {
+        self.hear()
+    }
+
     fn queues(&self, visit: &mut dyn FnMut(&WaitQueue)) {
-        self.hear();
         visit(&self.arrivals.0);
     }
 
     fn released(&self, _file: &OpenFile) {
         let heard = core::mem::take(&mut *self.heard.lock());
-        let waiter = Waiter::Watcher(self.arrivals.clone());
+        let watcher: Arc<dyn Wake> = self.arrivals.clone();
         for process in heard.iter().filter_map(Weak::upgrade) {
-            process.signals.arrivals.remove(&waiter);
+            process.signals.arrivals.unwatch(&watcher);
         }
     }
 

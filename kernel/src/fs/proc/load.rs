@@ -1,9 +1,10 @@
 //! How busy the machine is: idle time of each CPU, and the load averages.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
-use platform::Nanoseconds;
+use platform::{MAX_CPUS, Nanoseconds};
 
+use crate::hook::clock;
 use crate::percpu;
 use crate::process::{TaskKind, tree};
 use crate::sync::SpinLock;
@@ -20,11 +21,22 @@ pub fn idle_times() -> impl Iterator<Item = (platform::CpuId, Nanoseconds)> {
     })
 }
 
+/// Time that each CPU has lost to others below, by its number. Context: a task, interrupts enabled.
+pub fn stolen_times() -> [Nanoseconds; MAX_CPUS] {
+    let times: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
+    fn look(times: usize) {
+        // SAFETY: the caller of `run_on` keeps the array until every CPU has been here.
+        let times = unsafe { &*(times as *const [AtomicU64; MAX_CPUS]) };
+        times[percpu::cpu_id().index()].store(clock::stolen().0, Ordering::Relaxed);
+    }
+    percpu::calls::run_on(percpu::online(), look, &raw const times as usize);
+    times.map(|time| Nanoseconds(time.into_inner()))
+}
+
 /// Threads that run or are ready to, and all threads.
 pub fn tasks() -> (usize, usize) {
-    let processes = tree::lock().processes();
     let (mut ready, mut all) = (0, 0);
-    for process in processes {
+    for process in tree::processes() {
         for task in process.threads.lock().iter().filter(|task| task.kind() == TaskKind::User) {
             all += 1;
             ready += usize::from(task.sched.is_runnable());

@@ -15,7 +15,6 @@ mod threads;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use fixed::{Fixed, inode};
 use subject::Subject;
@@ -92,10 +91,8 @@ impl DynamicDirectory for Top {
             return Ok(());
         }
         let first = from.saturating_sub(PROCESSES_FROM) as i32;
-        let mut pids: Vec<Pid> = tree::lock().processes().iter().map(|process| process.pid).collect();
-        pids.retain(|pid| pid.0 >= first.max(1));
-        pids.sort_unstable();
-        for pid in pids {
+        for process in tree::processes_where(|_, process| process.pid.0 >= first.max(1)) {
+            let pid = process.pid;
             let name = alloc::format!("{}", pid.0);
             let entry = Listed {
                 name: name.as_bytes(),

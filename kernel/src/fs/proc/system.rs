@@ -193,8 +193,7 @@ fn virtual_memory(_: &()) -> KResult<Vec<u8>> {
 /// User and kernel time of `busy`, split as the samples of all living processes are.
 fn split(busy: u64) -> (u64, u64) {
     use core::sync::atomic::Ordering;
-    let processes = tree::lock().processes();
-    let (user, system) = processes.iter().fold((0u64, 0u64), |(user, system), process| {
+    let (user, system) = tree::processes().fold((0u64, 0u64), |(user, system), process| {
         (
             user + process.user_samples.load(Ordering::Relaxed),
             system + process.system_samples.load(Ordering::Relaxed),
@@ -211,13 +210,17 @@ fn statistics(_: &()) -> KResult<Vec<u8>> {
     let now = time::now().0;
     let mut text = Text::new();
     let cpus: Vec<(u32, u64)> = load::idle_times().map(|(cpu, idle)| (cpu.0, idle.0.min(now))).collect();
-    let mut line = |name: core::fmt::Arguments<'_>, span: u64, idle: u64| {
-        let (user, system) = split(span.saturating_sub(idle));
-        put!(text, "{name} {} 0 {} {} 0 0 0 0 0 0\n", user / TICK, system / TICK, idle / TICK);
+    let stolen = load::stolen_times();
+    let mut line = |name: core::fmt::Arguments<'_>, span: u64, idle: u64, stolen: u64| {
+        let (user, system) = split(span.saturating_sub(idle).saturating_sub(stolen));
+        let [user, system, idle, stolen] = [user, system, idle, stolen].map(|time| time / TICK);
+        put!(text, "{name} {user} 0 {system} {idle} 0 0 0 {stolen} 0 0\n");
     };
-    line(format_args!("cpu "), now * cpus.len() as u64, cpus.iter().map(|(_, idle)| idle).sum());
+    let all_idle = cpus.iter().map(|(_, idle)| idle).sum();
+    let all_stolen = cpus.iter().map(|(cpu, _)| stolen[*cpu as usize].0).sum();
+    line(format_args!("cpu "), now * cpus.len() as u64, all_idle, all_stolen);
     for (cpu, idle) in cpus {
-        line(format_args!("cpu{cpu}"), now, idle);
+        line(format_args!("cpu{cpu}"), now, idle, stolen[cpu as usize].0);
     }
     let (interrupts, switches) = load::events();
     let (ready, _) = load::tasks();

@@ -27,8 +27,12 @@ impl DynamicDirectory for Threads {
     }
 
     fn list(&self, from: u64, emit: &mut dyn FnMut(&Listed<'_>) -> bool) -> KResult<()> {
-        let mut tids: Vec<Pid> = self.0.process()?.threads.lock().iter().map(|task| task.tid()).collect();
-        tids.sort_unstable();
+        let mut tids: Vec<Pid> = Vec::new();
+        for task in self.0.process()?.threads.lock().iter() {
+            // Nearly always the last.
+            let place = tids.partition_point(|tid| *tid < task.tid());
+            tids.insert(place, task.tid());
+        }
         for tid in tids.into_iter().filter(|tid| tid.0 as u64 + 2 >= from) {
             let name = decimal(tid.0);
             let next = tid.0 as u64 + 3;

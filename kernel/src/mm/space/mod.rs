@@ -56,14 +56,16 @@ impl AddressSpace {
         self.layout.lock()
     }
 
-    /// Makes `space` this CPU's. `previous` is what was active. Context: interrupts disabled.
-    pub fn activate(space: &Arc<Self>, previous: Option<Arc<Self>>) {
-        let here = CpuSet::one(cpu_id()).bits();
-        space.cpus.fetch_or(here, Ordering::SeqCst);
-        paging::activate(space.root);
-        if let Some(previous) = previous {
-            previous.cpus.fetch_and(!here, Ordering::SeqCst);
-        }
+    /// Makes it this CPU's. What was active is still this CPU's too, until [`Self::deactivated`]. Context: interrupts
+    /// disabled.
+    pub fn activate(&self) {
+        self.cpus.fetch_or(CpuSet::one(cpu_id()).bits(), Ordering::SeqCst);
+        paging::activate(self.root);
+    }
+
+    /// It is no longer active on this CPU. Context: interrupts disabled.
+    pub fn deactivated(&self) {
+        self.cpus.fetch_and(!CpuSet::one(cpu_id()).bits(), Ordering::SeqCst);
     }
 
     /// One more task runs in it.

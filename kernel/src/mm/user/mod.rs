@@ -100,14 +100,22 @@ impl UserAddr {
     /// Reads a value.
     #[inline]
     pub fn read<T: FromBytes>(self) -> KResult<T> {
-        let from = self.checked(size_of::<T>())?;
         let mut value = MaybeUninit::<T>::uninit();
-        // SAFETY: `value` is writable for its size.
-        if unsafe { access::copy_in(value.as_mut_ptr().cast(), from, size_of::<T>()) } != 0 {
+        self.read_to(&mut value)?;
+        // SAFETY: it was read, whole.
+        Ok(unsafe { value.assume_init() })
+    }
+
+    /// Reads a value to where it is used: none of the copies that [`Self::read`] may make of a large one.
+    #[inline]
+    pub fn read_to<T: FromBytes>(self, to: &mut MaybeUninit<T>) -> KResult<&mut T> {
+        let from = self.checked(size_of::<T>())?;
+        // SAFETY: `to` is writable for its size.
+        if unsafe { access::copy_in(to.as_mut_ptr().cast(), from, size_of::<T>()) } != 0 {
             return Err(Errno::EFAULT);
         }
         // SAFETY: all of its bytes were written, and any bytes make a `FromBytes`.
-        Ok(unsafe { value.assume_init() })
+        Ok(unsafe { to.assume_init_mut() })
     }
 
     /// Writes a value.

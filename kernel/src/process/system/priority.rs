@@ -18,8 +18,14 @@ enum Whom {
     User(u32),
 }
 
-fn threads(processes: &[Arc<Process>]) -> Vec<Arc<Task>> {
-    processes.iter().flat_map(|process| process.threads.lock().clone()).collect()
+fn threads(processes: impl Iterator<Item = Arc<Process>>) -> KResult<Vec<Arc<Task>>> {
+    let mut all = Vec::new();
+    for process in processes {
+        let threads = process.threads.lock();
+        all.try_reserve(threads.len()).map_err(|_| Errno::ENOMEM)?;
+        all.extend(threads.iter().cloned());
+    }
+    Ok(all)
 }
 
 impl Whom {
@@ -30,18 +36,12 @@ impl Whom {
             Self::Thread(Pid(0)) => vec![own.shared()],
             Self::Thread(tid) => tree::find_task(tid).into_iter().collect(),
             Self::Group(group) => {
-                let tree = tree::lock();
-                let group = if group == Pid(0) { tree.of(&own.process).group } else { group };
-                let members = tree.group_members(group);
-                drop(tree);
-                threads(&members)
+                let group = if group == Pid(0) { tree::lock().of(&own.process).group } else { group };
+                threads(tree::group_members(group))?
             }
             Self::User(user) => {
                 let user = if user == 0 { own.process.credentials().uid } else { Uid(user) };
-                let all = tree::lock().processes();
-                let members: Vec<_> =
-                    all.into_iter().filter(|process| process.credentials().uid == user).collect();
-                threads(&members)
+                threads(tree::processes().filter(|process| process.credentials().uid == user))?
             }
         };
         if found.is_empty() { Err(Errno::ESRCH) } else { Ok(found) }
