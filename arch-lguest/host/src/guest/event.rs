@@ -159,7 +159,7 @@ impl Guest {
             // The access that faulted comes again: what it needs may be there now.
             let user = Access { user: true, ..Access::default() };
             let memory = self.memory;
-            if self.shadow().fill(&memory, address, user)? == crate::tables::shadow::Fill::Filled {
+            if self.shadow().fill_one(&memory, address, user)? == crate::tables::shadow::Fill::Filled {
                 self.counters.fills_ahead += 1;
             }
         }

@@ -119,7 +119,10 @@ impl Guest {
                 // An entry marked accessed says that the page will be used.
                 let soon = third & (PRESENT | ACCESSED) == PRESENT | ACCESSED;
                 if soon && self.shadow().guest_root() == GuestRoot::Table(GuestPhys(first)) {
-                    self.shadow().fill(&memory, page, Access::default())?;
+                    self.shadow().fill_one(&memory, page, Access::default())?;
+                    if self.vcpu.fault.is_some_and(|address| address.page() == page) {
+                        self.vcpu.fault = None;
+                    }
                 }
             }
             Hypercall::SetRange => self.refresh(first, VirtAddr(second), VirtAddr(third))?,

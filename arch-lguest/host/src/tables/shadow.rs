@@ -392,8 +392,29 @@ impl Shadow {
         }
     }
 
-    /// Makes `access` to `address` possible if the guest's tables allow it. The address is canonical and not the host's.
+    /// Makes `access` to `address` possible if the guest's tables allow it, and fills what is likely to be used next. The
+    /// address is canonical and not the host's.
     pub fn fill(&mut self, memory: &GuestMemory, address: VirtAddr, access: Access) -> Result<Fill, Broken> {
+        self.fill_with(memory, address, access, true)
+    }
+
+    /// The same for one page, which the guest has just changed: its neighbours have not.
+    pub fn fill_one(
+        &mut self,
+        memory: &GuestMemory,
+        address: VirtAddr,
+        access: Access,
+    ) -> Result<Fill, Broken> {
+        self.fill_with(memory, address, access, false)
+    }
+
+    fn fill_with(
+        &mut self,
+        memory: &GuestMemory,
+        address: VirtAddr,
+        access: Access,
+        around: bool,
+    ) -> Result<Fill, Broken> {
         let root = self.guest_root();
         let user_half = address.0 < KERNEL_HALF;
         if access.user && !user_half {
@@ -435,7 +456,9 @@ impl Shadow {
             return Ok(Fill::Filled);
         }
         self.pool.table(id)[first].store(entry, Relaxed);
-        self.fill_around(memory, leaf_table, id, address);
+        if around {
+            self.fill_around(memory, leaf_table, id, address);
+        }
         Ok(Fill::Filled)
     }
 
