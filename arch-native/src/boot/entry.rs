@@ -7,6 +7,9 @@
 
 use core::arch::global_asm;
 
+/// Offset of the last byte of the first descriptor table: four descriptors.
+pub(super) const GDT_LIMIT: u16 = 4 * 8 - 1;
+
 global_asm!(
     r#"
     .section .note.Xen, "a", @note
@@ -135,7 +138,7 @@ boot_gdt:
     .quad 0x00af9b000000ffff        // 0x10: 64-bit code
     .quad 0x00cf93000000ffff        // 0x18: data
 boot_gdt_pointer:
-    .word boot_gdt_pointer - boot_gdt - 1
+    .word {gdt_limit}
     .long boot_gdt
     .long 0                         // the base has 64 bits when it is loaded in 64-bit mode
 boot_no_long_mode_text:
@@ -153,5 +156,6 @@ boot_first64:
     xor ebp, ebp
     call native_boot_entry
     ud2
-"#
+"#,
+    gdt_limit = const GDT_LIMIT,
 );

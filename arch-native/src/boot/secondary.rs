@@ -69,7 +69,7 @@ secondary_trampoline:
     .word 0x08
     .balign 4
 secondary_gdt_pointer:
-    .word boot_gdt_pointer - boot_gdt - 1
+    .word {gdt_limit}
     .long boot_gdt
 secondary_trampoline_end:
 
@@ -108,5 +108,6 @@ secondary_start64:
     xor ebp, ebp
     call [rbx + 40]
     ud2
-"#
+"#,
+    gdt_limit = const super::entry::GDT_LIMIT,
 );
