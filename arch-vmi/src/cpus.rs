@@ -5,10 +5,10 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arch_native::cpu::local::current_cpu;
+use arch_native::cpu::privilege_level;
 use arch_native::machine::SecondaryState;
 use platform::{CpuId, PAGE_SIZE, TrapFrame, Unusable};
 use vmi_abi::{ApState, TablePointer};
-use x86_64::instructions::segmentation::{CS, Segment};
 
 use crate::call::{vmi, vmi_system_v};
 use crate::{rom, tables};
@@ -69,7 +69,7 @@ pub unsafe fn set_start(apic: u32, start: &SecondaryState) -> Option<u8> {
         }
         NEXT.store(page as u64, Relaxed);
     }
-    let level = CS::get_reg().rpl() as u16;
+    let level = privilege_level() as u16;
     let gdt = start.gdt;
     let state = ApState {
         cr0: start.cr0,

@@ -87,7 +87,7 @@ impl CpuTables {
         tables.gdt.append(descriptor);
         let pointer = Self::gdt(tables);
         // The kernel stays at the privilege level it has been given.
-        let level = CS::get_reg().rpl();
+        let level = super::privilege_level();
         let selector = |given: u64| SegmentSelector::new((given >> 3) as u16, level);
         // SAFETY: the table stays for ever and has the descriptors these selectors name.
         unsafe {
