@@ -212,11 +212,9 @@ fn run(request: &Request, frame: &TrapFrame) -> SysResult {
     sched::enqueue_new(&child);
     drop(child);
     if let Some(gate) = gate {
-        // Only a fatal signal ends this wait early; the child then goes on by itself.
-        gate.waiters.wait_uninterruptible(|| {
-            let gone = current().process.exiting.load(Ordering::Relaxed);
-            (gone || gate.open.load(Ordering::Acquire)).then_some(())
-        });
+        // Only the end of this thread ends the wait early; the child then goes on by itself.
+        gate.waiters
+            .wait_killable(|| (gate.open.load(Ordering::Acquire) || signal::must_end()).then_some(()));
     }
     Ok(tid.0 as u64)
 }

@@ -41,6 +41,8 @@ pub enum BlockedState {
     Stopped = 3,
     /// Has ended and will not run again.
     Dead = 4,
+    /// Waits; its condition or the end of its process ends the wait.
+    Killable = 5,
 }
 
 /// [`SchedState::state`] of a task that runs or is ready to.
@@ -140,6 +142,7 @@ impl SchedState {
             2 => Some(BlockedState::Uninterruptible),
             3 => Some(BlockedState::Stopped),
             4 => Some(BlockedState::Dead),
+            5 => Some(BlockedState::Killable),
             _ => None,
         }
     }

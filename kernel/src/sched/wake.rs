@@ -18,15 +18,20 @@ use crate::time;
 /// Makes `task` ready if it waits; does nothing if it does not. What the caller wrote before is seen by the task when
 /// it runs. Any context.
 pub fn wake(task: &Arc<Task>) {
-    wake_from(task, |state| {
-        state == BlockedState::Interruptible as u8 || state == BlockedState::Uninterruptible as u8
-    });
+    const WAITS: [u8; 3] = [
+        BlockedState::Interruptible as u8,
+        BlockedState::Uninterruptible as u8,
+        BlockedState::Killable as u8,
+    ];
+    wake_from(task, |state| WAITS.contains(&state));
 }
 
-/// As [`wake`], for a signal: only waits that signals end, and with `stopped` also a stopped task.
+/// As [`wake`], for a signal: only waits that signals end, and with `stopped` also a stopped task and one that only the
+/// end of its process interrupts, which looks for itself whether that has come.
 pub fn wake_stopped(task: &Arc<Task>, stopped: bool) {
+    const DEEPER: [u8; 2] = [BlockedState::Stopped as u8, BlockedState::Killable as u8];
     wake_from(task, |state| {
-        state == BlockedState::Interruptible as u8 || (stopped && state == BlockedState::Stopped as u8)
+        state == BlockedState::Interruptible as u8 || (stopped && DEEPER.contains(&state))
     });
 }
 

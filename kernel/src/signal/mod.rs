@@ -38,8 +38,8 @@ pub use number::*;
 pub use pending::UserCount;
 pub use restart::set_restart;
 pub use send::{
-    Sent, end_other_threads, end_threads, force, is_being_killed, on_new_thread, on_thread_exit, send_group,
-    send_process, send_task, send_to_current,
+    Sent, end_other_threads, end_threads, force, is_being_killed, must_end, on_new_thread, on_thread_exit,
+    send_group, send_process, send_task, send_to_current,
 };
 pub use state::{ProcessSignals, TaskSignals};
 pub use syscalls::SYSTEM_CALLS;

@@ -289,6 +289,12 @@ pub fn is_being_killed(process: &Process) -> bool {
         || process.threads.lock().iter().any(|task| task.signals.pending().contains(SIGKILL))
 }
 
+/// Whether the running task has to end, and does nothing else in user mode any more.
+pub fn must_end() -> bool {
+    let task = current();
+    task.signals.must_end.load(Ordering::Relaxed) || task.process.signal_state().group_exit.is_some()
+}
+
 /// Every thread of `process` ends instead of returning to user mode, with this wait status.
 pub fn end_threads(process: &Process, status: u32) {
     begin_exit(process, &mut process.signal_state(), status);

@@ -135,14 +135,24 @@ impl WaitQueue {
     }
 
     /// Sleeps until `condition` yields a value, whatever signals come. For waits known to be short.
-    pub fn wait_uninterruptible<T>(&self, mut condition: impl FnMut() -> Option<T>) -> T {
+    pub fn wait_uninterruptible<T>(&self, condition: impl FnMut() -> Option<T>) -> T {
+        self.wait_in(BlockedState::Uninterruptible, condition)
+    }
+
+    /// As [`Self::wait_uninterruptible`], but `condition` is also looked at when the running task has to end, which it
+    /// may take for a reason to yield a value.
+    pub fn wait_killable<T>(&self, condition: impl FnMut() -> Option<T>) -> T {
+        self.wait_in(BlockedState::Killable, condition)
+    }
+
+    fn wait_in<T>(&self, state: BlockedState, mut condition: impl FnMut() -> Option<T>) -> T {
         if let Some(value) = condition() {
             return value;
         }
         let place = Place::new(current().shared());
         let waiting = Waiting { queue: self, place: &place };
         loop {
-            waiting.prepare(BlockedState::Uninterruptible);
+            waiting.prepare(state);
             if let Some(value) = condition() {
                 return value;
             }

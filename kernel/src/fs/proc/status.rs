@@ -57,7 +57,7 @@ fn state(process: &Process, task: Option<&Arc<Task>>) -> (char, &'static str) {
     match task.sched.blocked_state() {
         None => ('R', "running"),
         Some(BlockedState::Interruptible) => ('S', "sleeping"),
-        Some(BlockedState::Uninterruptible) => ('D', "disk sleep"),
+        Some(BlockedState::Uninterruptible | BlockedState::Killable) => ('D', "disk sleep"),
         Some(BlockedState::Stopped) => ('T', "stopped"),
         Some(BlockedState::Dead) => ('X', "dead"),
     }

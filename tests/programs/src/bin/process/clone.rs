@@ -1,6 +1,6 @@
 //! clone and clone3: what each flag shares.
 
-use guest_programs::process::{End, clone_onto, wait, wait_with};
+use guest_programs::process::{End, child, clone_onto, kill, wait, wait_with};
 use guest_programs::sync::await_change;
 use guest_programs::sys::{self, getpid, getppid};
 use guest_programs::{Case, call, cases, check, eq, err, fs, mem, ok, signal};
@@ -17,6 +17,7 @@ pub const CASES: &[Case] = cases![
     clone_with_other_exit_signal,
     clone_bad_flags,
     clone3_forks,
+    killed_in_vfork,
     unshare_files_and_fs,
 ];
 
@@ -185,6 +186,31 @@ fn clone3_forks() {
     args[5] = 4096;
     err!(call!(SYS_clone3, args.as_ptr(), 64), EINVAL);
     err!(call!(SYS_clone3, mem::unmapped(), 64), EFAULT);
+}
+
+/// Whoever waits for a vfork child can be killed, and the child lives on.
+fn killed_in_vfork() {
+    let (out, inn) = ok!(sys::pipe(0));
+    let parent = child(|| {
+        if ok!(call!(SYS_clone, libc::CLONE_VFORK | libc::SIGCHLD, 0, 0, 0, 0)) == 0 {
+            ok!(sys::write(inn, &getpid().to_ne_bytes()));
+            loop {
+                let _interrupted = call!(SYS_pause);
+            }
+        }
+        // It is killed in the wait before this.
+        ok!(sys::write(inn, &[0; 4]));
+    });
+    let mut number = [0; 4];
+    eq!(sys::read(out, &mut number), Ok(4));
+    let grandchild = i32::from_ne_bytes(number);
+    ok!(kill(parent, libc::SIGKILL));
+    eq!(wait(parent), End::Signal(libc::SIGKILL));
+    ok!(kill(grandchild, 0));
+    ok!(kill(grandchild, libc::SIGKILL));
+    ok!(sys::close(inn));
+    // The last writer ends without a word of its parent's.
+    eq!(sys::read_all(out), Ok(vec![]));
 }
 
 fn unshare_files_and_fs() {
