@@ -139,7 +139,7 @@ fn end_process(process: &Arc<Process>) {
     }
     let mut orphans_done = Processes::new();
     let mut tree = tree::lock();
-    group::on_process_exit(&mut tree, process);
+    group::on_process_exit(&tree, process);
     adopt_children(&mut tree, process, &mut orphans_done);
     let reaped = become_zombie(&mut tree, process);
     drop(tree);

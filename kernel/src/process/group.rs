@@ -1,8 +1,6 @@
 //! Process groups and sessions: `setpgid(2)`, `setsid(2)` and their like.
 
 use alloc::sync::Arc;
-use alloc::vec;
-use alloc::vec::Vec;
 use core::ptr;
 use core::sync::atomic::Ordering;
 
@@ -128,23 +126,22 @@ pub fn is_orphaned(tree: &Tree, group: Pid, but_for: Option<&Process>) -> bool {
 
 /// A process ends: groups that nobody cares for any more once it has gone, and that have stopped processes, are hung
 /// up. Context: before the process is marked as ended and its children get another parent.
-pub fn on_process_exit(tree: &mut Tree, process: &Arc<Process>) {
+pub fn on_process_exit(tree: &Tree, process: &Arc<Process>) {
     let own = tree.of(process);
-    // Its own group, if its parent was the one outside, and the groups of its children, which it was outside of.
-    let cared_for = own.parent.upgrade().is_some_and(|parent| is_outside(tree, &parent, process));
-    let mut groups: Vec<Pid> = if cared_for { vec![own.group] } else { Vec::new() };
-    groups.extend(
-        own.children
-            .iter()
-            .filter(|child| is_outside(tree, process, child))
-            .map(|child| tree.of(child).group),
-    );
-    groups.dedup();
-    for group in groups {
+    let uncared = |group| {
         if is_orphaned(tree, group, Some(process)) {
             hang_up_stopped(tree, group, process);
         }
+    };
+    // Its own group, if its parent was the one outside, and the groups of its children, which it was outside of. One that
+    // comes twice is no longer stopped the second time.
+    if own.parent.upgrade().is_some_and(|parent| is_outside(tree, &parent, process)) {
+        uncared(own.group);
     }
+    own.children
+        .iter()
+        .filter(|child| is_outside(tree, process, child))
+        .for_each(|child| uncared(tree.of(child).group));
 }
 
 /// Whether `parent` is in another group than `child`, but in the same session.
