@@ -61,22 +61,22 @@ impl Wake for Watch {
 }
 
 /// A [`Watch`] on a set of files; leaves their queues when dropped.
-pub struct Watching<'a> {
+struct Watching<'a, I: Iterator<Item = &'a Arc<OpenFile>> + Clone> {
     watch: Arc<Watch>,
-    files: &'a [Arc<OpenFile>],
+    files: I,
 }
 
-impl<'a> Watching<'a> {
+impl<'a, I: Iterator<Item = &'a Arc<OpenFile>> + Clone> Watching<'a, I> {
     /// Starts to watch `files`. What happens from now on is noticed by [`Self::wait`].
     ///
     /// # Errors
     /// ENOMEM.
-    pub fn start(files: &'a [Arc<OpenFile>]) -> KResult<Self> {
+    fn start(files: I) -> KResult<Self> {
         let watch = Arc::new(Watch { woken: AtomicBool::new(false), queue: WaitQueue::new() });
         // What has been entered is left again if one cannot be.
         let watching = Self { watch, files };
         let mut result = Ok(());
-        for file in files {
+        for file in watching.files.clone() {
             file.prepare_to_watch()?;
             file.queues(&mut |queue| result = result.and_then(|()| queue.watch(watching.watch.clone())));
         }
@@ -84,16 +84,16 @@ impl<'a> Watching<'a> {
     }
 
     /// Waits until a file's queue has been woken since the last call; false if `deadline` came first.
-    pub fn wait(&self, deadline: Option<Nanoseconds>) -> Result<bool, Interrupted> {
+    fn wait(&self, deadline: Option<Nanoseconds>) -> Result<bool, Interrupted> {
         let woken = || self.watch.woken.swap(false, Ordering::Acquire).then_some(());
         Ok(self.watch.queue.wait_until(deadline, woken)?.is_some())
     }
 }
 
-impl Drop for Watching<'_> {
+impl<'a, I: Iterator<Item = &'a Arc<OpenFile>> + Clone> Drop for Watching<'a, I> {
     fn drop(&mut self) {
         let watcher: Arc<dyn Wake> = self.watch.clone();
-        for file in self.files {
+        for file in self.files.clone() {
             file.queues(&mut |queue| queue.unwatch(&watcher));
         }
     }
@@ -101,15 +101,15 @@ impl Drop for Watching<'_> {
 
 /// Waits until `look` yields a value, looking again whenever one of `files` may have become ready; none at `deadline`.
 /// A deadline in the past means one look.
-pub fn wait_for<T>(
-    files: &[Arc<OpenFile>],
+pub fn wait_for<'a, T>(
+    files: impl Iterator<Item = &'a Arc<OpenFile>> + Clone,
     deadline: Option<Nanoseconds>,
     mut look: impl FnMut() -> Option<T>,
 ) -> KResult<Option<T>> {
     if let Some(value) = look() {
         return Ok(Some(value));
     }
-    if deadline.is_some_and(|deadline| crate::time::now() >= deadline) {
+    if deadline.is_some_and(|deadline| deadline == Nanoseconds::ZERO || crate::time::now() >= deadline) {
         return Ok(None);
     }
     let watching = Watching::start(files)?;

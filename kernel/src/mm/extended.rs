@@ -2,9 +2,11 @@
 
 use alloc::alloc::{alloc, dealloc};
 use core::alloc::Layout;
+use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
 use platform::{ExtendedState, VirtAddr};
+use spin::Once;
 
 use crate::hook::cpu;
 
@@ -52,6 +54,24 @@ pub unsafe fn load(area: ExtendedState) -> bool {
     unsafe { cpu::restore_extended(area) }
 }
 
+/// Gives this CPU's registers the state a new program starts with. `own` is the area of the task that runs.
+///
+/// # Safety
+/// As [`reset`], for `own`. The registers are the running task's, and nothing saves them meanwhile.
+pub unsafe fn load_fresh(own: ExtendedState) {
+    /// The state itself: to load it is less work than to make it each time.
+    static FRESH: Once<ExtendedArea> = Once::new();
+    match FRESH.try_call_once(|| ExtendedArea::allocate().ok_or(())) {
+        // SAFETY: the area was filled, and is never written again.
+        Ok(fresh) => unsafe { load(fresh.state()) },
+        // SAFETY: the caller's promise.
+        Err(()) => unsafe {
+            reset(own);
+            load(own)
+        },
+    };
+}
+
 fn layout() -> Layout {
     match Layout::from_size_align(bytes(), 64) {
         Ok(layout) => layout,
@@ -60,10 +80,15 @@ fn layout() -> Layout {
 }
 
 impl ExtendedArea {
+    /// An area that has yet to be filled; none if memory has run out.
+    pub fn unfilled() -> Option<Self> {
+        // SAFETY: the size is not zero on any platform.
+        NonNull::new(unsafe { alloc(layout()) }).map(Self)
+    }
+
     /// An area with the state a new program starts with; none if memory has run out.
     pub fn allocate() -> Option<Self> {
-        // SAFETY: the size is not zero on any platform.
-        let area = Self(NonNull::new(unsafe { alloc(layout()) })?);
+        let area = Self::unfilled()?;
         // SAFETY: the area has the size and alignment the platform asked for.
         unsafe { reset(area.state()) };
         Some(area)
@@ -73,6 +98,12 @@ impl ExtendedArea {
     #[inline]
     pub fn state(&self) -> ExtendedState {
         ExtendedState(VirtAddr(self.0.as_ptr() as u64))
+    }
+
+    /// Its bytes. Not while a CPU saves to it.
+    pub fn bytes_mut(&mut self) -> &mut [MaybeUninit<u8>] {
+        // SAFETY: the area has the platform's size, and is borrowed for as long as the slice lives.
+        unsafe { core::slice::from_raw_parts_mut(self.0.as_ptr().cast(), bytes()) }
     }
 
     /// Its bytes, for a copy. Not while a CPU saves to it.

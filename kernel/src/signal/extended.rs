@@ -4,13 +4,15 @@
 //! `fxsave` does. With `xsave`, words that the processor leaves to software say so, and a second mark follows the area
 //! (Linux arch/x86/include/uapi/asm/sigcontext.h, `struct _fpx_sw_bytes`).
 
-use alloc::vec::Vec;
 use core::arch::asm;
+use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use zerocopy::IntoBytes;
 
 use crate::errno::{Errno, KResult};
 use crate::mm::UserAddr;
-use crate::mm::extended;
+use crate::mm::{ExtendedArea, extended};
 use crate::process::current;
 use crate::sync::interrupts;
 use crate::util::words;
@@ -21,6 +23,8 @@ const LEGACY_BYTES: usize = 512;
 const HEADER_BYTES: usize = 64;
 /// Where in the legacy area the software's words are.
 const SOFTWARE_WORDS: usize = 464;
+/// How many bytes they have.
+const SOFTWARE_BYTES: usize = LEGACY_BYTES - SOFTWARE_WORDS;
 /// Where the header says which components are not in their initial state.
 const XSTATE_BV: usize = LEGACY_BYTES;
 /// `FP_XSTATE_MAGIC1`.
@@ -76,12 +80,24 @@ pub(super) fn save_to(to: UserAddr) -> KResult<()> {
     if !uses_xsave() {
         return to.write_bytes(saved);
     }
-    let mut head = [0; LEGACY_BYTES + HEADER_BYTES];
-    words::copy_bytes(&mut head, &saved[..LEGACY_BYTES + HEADER_BYTES]);
-    describe(&mut head, bytes, components());
-    to.write_bytes(&head)?;
-    to.offset(head.len() as u64).write_bytes(&saved[head.len()..])?;
+    if word(saved, XSTATE_BV) & LEGACY_COMPONENTS == LEGACY_COMPONENTS {
+        to.write_bytes(&saved[..SOFTWARE_WORDS])?;
+        to.offset(SOFTWARE_WORDS as u64).write(&software_words(bytes, components()))?;
+        to.offset(LEGACY_BYTES as u64).write_bytes(&saved[LEGACY_BYTES..])?;
+    } else {
+        let mut head = [0; LEGACY_BYTES + HEADER_BYTES];
+        words::copy_bytes(&mut head, &saved[..LEGACY_BYTES + HEADER_BYTES]);
+        describe(&mut head, bytes, components());
+        to.write_bytes(&head)?;
+        to.offset(head.len() as u64).write_bytes(&saved[head.len()..])?;
+    }
     to.offset(bytes as u64).write(&MAGIC2)
+}
+
+/// What the area says to software: its size and what it holds.
+fn software_words(bytes: usize, components: u64) -> [u64; SOFTWARE_BYTES / 8] {
+    let extended = (bytes + size_of::<u32>()) as u64;
+    [u64::from(MAGIC1) | extended << 32, components, bytes as u64, 0, 0, 0]
 }
 
 /// Valid bits of MXCSR, as the processor says whenever it saves registers; 0 as long as it has not.
@@ -107,23 +123,15 @@ fn describe(head: &mut [u8; LEGACY_BYTES + HEADER_BYTES], bytes: usize, componen
         words::clear_bytes(&mut head[160..416]);
     }
     head[XSTATE_BV..XSTATE_BV + 8].copy_from_slice(&(present | LEGACY_COMPONENTS).to_le_bytes());
-    let software = &mut head[SOFTWARE_WORDS..LEGACY_BYTES];
-    software.fill(0);
-    software[..4].copy_from_slice(&MAGIC1.to_le_bytes());
-    software[4..8].copy_from_slice(&((bytes + size_of::<u32>()) as u32).to_le_bytes());
-    software[8..16].copy_from_slice(&components.to_le_bytes());
-    software[16..20].copy_from_slice(&(bytes as u32).to_le_bytes());
+    head[SOFTWARE_WORDS..LEGACY_BYTES].copy_from_slice(software_words(bytes, components).as_bytes());
 }
 
 /// Gives the running task the registers a new program starts with.
 pub(super) fn start_afresh() {
     let area = current().extended_state();
     interrupts::disable();
-    // SAFETY: the task's own area, of the size the platform asked for.
-    unsafe {
-        extended::reset(area);
-        extended::load(area);
-    }
+    // SAFETY: the task's own area, of the size the platform asked for; the registers are the running task's.
+    unsafe { extended::load_fresh(area) };
     interrupts::enable();
 }
 
@@ -138,34 +146,29 @@ pub(super) fn restore_from(from: UserAddr) -> KResult<()> {
     if !from.0.is_multiple_of(alignment) {
         return Err(Errno::EFAULT);
     }
-    let mut state = zeroed(bytes)?;
-    from.read_bytes(&mut state[..LEGACY_BYTES])?;
-    check_mxcsr(&state[..LEGACY_BYTES])?;
+    let mut area = ExtendedArea::unfilled().ok_or(Errno::ENOMEM)?;
+    let (legacy, rest) = area.bytes_mut().split_at_mut(LEGACY_BYTES);
+    let legacy = from.read_uninit(legacy)?;
+    check_mxcsr(legacy)?;
     if uses_xsave() {
-        match wanted_components(&state[..LEGACY_BYTES], bytes, components()) {
+        let filled = match wanted_components(legacy, bytes, components()) {
             Some((wanted, user_bytes)) if from.offset(user_bytes as u64).read::<u32>()? == MAGIC2 => {
-                from.offset(LEGACY_BYTES as u64).read_bytes(&mut state[LEGACY_BYTES..user_bytes])?;
-                check_header(&mut state[LEGACY_BYTES..LEGACY_BYTES + HEADER_BYTES], wanted, components())?;
+                let rest = &mut rest[..user_bytes - LEGACY_BYTES];
+                let rest = from.offset(LEGACY_BYTES as u64).read_uninit(rest)?;
+                check_header(&mut rest[..HEADER_BYTES], wanted, components())?;
+                rest.len()
             }
             // Without the marks there is only the legacy part.
-            _ => state[XSTATE_BV..XSTATE_BV + 8].copy_from_slice(&LEGACY_COMPONENTS.to_le_bytes()),
-        }
-        state[SOFTWARE_WORDS..LEGACY_BYTES].fill(0);
+            _ => {
+                let mut header = [0; HEADER_BYTES];
+                header[..8].copy_from_slice(&LEGACY_COMPONENTS.to_le_bytes());
+                rest[..HEADER_BYTES].write_copy_of_slice(&header);
+                HEADER_BYTES
+            }
+        };
+        rest[filled..].fill(MaybeUninit::new(0));
     }
-    load(&state)
-}
-
-/// So many bytes of zeros.
-fn zeroed(length: usize) -> KResult<Vec<u8>> {
-    let mut bytes = Vec::<u8>::new();
-    bytes.try_reserve_exact(length).map_err(|_| Errno::ENOMEM)?;
-    // Not `resize`, which may be one byte at a time.
-    // SAFETY: there is room for so many, and all of them are written.
-    unsafe {
-        bytes.as_mut_ptr().write_bytes(0, length);
-        bytes.set_len(length);
-    }
-    Ok(bytes)
+    load(&area)
 }
 
 /// Which components a frame asks to restore, and how long its area is; none if the marks are not as the kernel left
@@ -189,15 +192,11 @@ fn check_header(header: &mut [u8], wanted: u64, components: u64) -> KResult<()> 
     Ok(())
 }
 
-fn load(state: &[u8]) -> KResult<()> {
-    let area = current().extended_state();
+fn load(area: &ExtendedArea) -> KResult<()> {
     interrupts::disable();
-    // SAFETY: the task's own area, of the size the platform asked for, which is also that of `state`; with interrupts
-    // disabled the scheduler does not use it.
-    let accepted = unsafe {
-        core::ptr::copy_nonoverlapping(state.as_ptr(), area.0.as_mut_ptr::<u8>(), state.len());
-        extended::load(area)
-    };
+    // SAFETY: an area of the size the platform asked for, all of it filled. The registers are the running task's, whose own
+    // area is written when they are saved next.
+    let accepted = unsafe { extended::load(area.state()) };
     interrupts::enable();
     if accepted { Ok(()) } else { Err(Errno::EFAULT) }
 }

@@ -123,7 +123,7 @@ pub(super) fn push(task: &Task, user: &mut TrapFrame, info: &SigInfo, action: &A
     let at = place(user.rsp, alt, flags, extended::frame_bytes())?;
     extended::save_to(UserAddr(at.extended))?;
     let mask = task.signals.mask_to_return_to();
-    let frame = RtFrame {
+    let mut frame = RtFrame {
         return_address: action.restorer,
         context: UserContext {
             flags: if extended::uses_xsave() { UC_FP_XSTATE } else { 0 }
@@ -134,8 +134,11 @@ pub(super) fn push(task: &Task, user: &mut TrapFrame, info: &SigInfo, action: &A
             registers: registers(task, user, mask, at.extended),
             mask,
         },
-        info: if flags.contains(ActionFlags::SIGINFO) { info.to_bytes() } else { [0; SIGINFO_BYTES] },
+        info: [0; SIGINFO_BYTES],
     };
+    if flags.contains(ActionFlags::SIGINFO) {
+        info.put_to(&mut frame.info);
+    }
     UserAddr(at.frame).write(&frame)?;
     extended::start_afresh();
     enter(user, info, action, at.frame);

@@ -1,11 +1,13 @@
 //! What is known of a signal that was sent: Linux's `siginfo_t`.
 
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use platform::Nanoseconds;
 
 use super::Signal;
 use super::number::SIGCONT;
+use crate::errno::{Errno, KResult};
 use crate::process::credentials::Uid;
 use crate::process::{Pid, Process, current};
 
@@ -93,9 +95,10 @@ pub enum Fields {
     Raw(RawFields),
 }
 
-/// The bytes from offset 16 of a `siginfo_t` that a program made up.
+/// The bytes from offset 16 of a `siginfo_t` that a program made up. Elsewhere in memory, for they are rare and would make
+/// every [`SigInfo`] several times as long to copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RawFields(pub [u8; FIELD_BYTES]);
+pub struct RawFields(Vec<u8>);
 
 /// What a SIGCHLD says of the child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,10 +181,15 @@ impl SigInfo {
     }
 
     /// As a program gave it: `bytes` is a whole `siginfo_t`, whose signal number is overruled.
-    pub(super) fn from_bytes(signal: Signal, bytes: &[u8; SIGINFO_BYTES]) -> Self {
-        let mut fields = RawFields([0; FIELD_BYTES]);
-        fields.0.copy_from_slice(&bytes[16..]);
-        Self { signal, errno: int_at(bytes, 4), code: int_at(bytes, 8), fields: Fields::Raw(fields) }
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub(super) fn from_bytes(signal: Signal, bytes: &[u8; SIGINFO_BYTES]) -> KResult<Self> {
+        let mut fields = Vec::new();
+        fields.try_reserve_exact(FIELD_BYTES).map_err(|_| Errno::ENOMEM)?;
+        fields.extend_from_slice(&bytes[SIGINFO_BYTES - FIELD_BYTES..]);
+        let fields = Fields::Raw(RawFields(fields));
+        Ok(Self { signal, errno: int_at(bytes, 4), code: int_at(bytes, 8), fields })
     }
 
     /// Whether the kernel itself sent it: nobody can hold it off a process that ignores what it may.
@@ -192,34 +200,39 @@ impl SigInfo {
     /// As user programs see it.
     pub fn to_bytes(&self) -> [u8; SIGINFO_BYTES] {
         let mut bytes = [0; SIGINFO_BYTES];
-        put(&mut bytes, 0, &self.signal.number().to_le_bytes());
-        put(&mut bytes, 4, &self.errno.to_le_bytes());
-        put(&mut bytes, 8, &self.code.to_le_bytes());
+        self.put_to(&mut bytes);
+        bytes
+    }
+
+    /// As [`Self::to_bytes`], to where they are used, which is all zeros.
+    pub fn put_to(&self, bytes: &mut [u8; SIGINFO_BYTES]) {
+        put(bytes, 0, &self.signal.number().to_le_bytes());
+        put(bytes, 4, &self.errno.to_le_bytes());
+        put(bytes, 8, &self.code.to_le_bytes());
         match &self.fields {
             Fields::Sender { pid, uid } => {
-                put(&mut bytes, 16, &pid.0.to_le_bytes());
-                put(&mut bytes, 20, &uid.0.to_le_bytes());
+                put(bytes, 16, &pid.0.to_le_bytes());
+                put(bytes, 20, &uid.0.to_le_bytes());
             }
             Fields::Timer { id, overrun, value } => {
-                put(&mut bytes, 16, &id.to_le_bytes());
-                put(&mut bytes, 20, &overrun.to_le_bytes());
-                put(&mut bytes, 24, &value.to_le_bytes());
+                put(bytes, 16, &id.to_le_bytes());
+                put(bytes, 20, &overrun.to_le_bytes());
+                put(bytes, 24, &value.to_le_bytes());
             }
             Fields::Child(event) => {
-                put(&mut bytes, 16, &event.pid.0.to_le_bytes());
-                put(&mut bytes, 20, &event.uid.0.to_le_bytes());
-                put(&mut bytes, 24, &event.status.to_le_bytes());
-                put(&mut bytes, 32, &event.user_ticks.to_le_bytes());
-                put(&mut bytes, 40, &event.system_ticks.to_le_bytes());
+                put(bytes, 16, &event.pid.0.to_le_bytes());
+                put(bytes, 20, &event.uid.0.to_le_bytes());
+                put(bytes, 24, &event.status.to_le_bytes());
+                put(bytes, 32, &event.user_ticks.to_le_bytes());
+                put(bytes, 40, &event.system_ticks.to_le_bytes());
             }
-            Fields::Fault { address } => put(&mut bytes, 16, &address.to_le_bytes()),
+            Fields::Fault { address } => put(bytes, 16, &address.to_le_bytes()),
             Fields::Poll { band, fd } => {
-                put(&mut bytes, 16, &band.to_le_bytes());
-                put(&mut bytes, 24, &fd.to_le_bytes());
+                put(bytes, 16, &band.to_le_bytes());
+                put(bytes, 24, &fd.to_le_bytes());
             }
-            Fields::Raw(fields) => put(&mut bytes, 16, &fields.0),
+            Fields::Raw(fields) => put(bytes, 16, &fields.0),
         }
-        bytes
     }
 
     /// As `struct signalfd_siginfo` (Linux include/uapi/linux/signalfd.h).

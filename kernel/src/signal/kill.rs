@@ -2,9 +2,9 @@
 
 use alloc::sync::Arc;
 
-use super::SigInfo;
 use super::info::{SIGINFO_BYTES, code};
 use super::permission::{self, MaybeSignal};
+use super::{SigInfo, Signal};
 use crate::errno::{Errno, KResult};
 use crate::mm::UserAddr;
 use crate::process::tree;
@@ -15,7 +15,7 @@ pub(super) fn kill(call: &mut Call<'_>) -> SysResult {
     let (pid, number) = (call.pid(0), call.int(1));
     let signal = permission::parse(number)?;
     match pid.0 {
-        1.. => permission::send_checked(&find(pid)?, None, signal, SigInfo::user)?,
+        1.. => permission::send_checked(&find(pid)?, None, signal, by_kill)?,
         0 => kill_group(own_group(), signal)?,
         -1 => kill_everyone(signal)?,
         // No group has a number this large.
@@ -37,12 +37,20 @@ fn find(pid: Pid) -> KResult<Arc<Process>> {
 fn kill_group(group: Pid, signal: MaybeSignal) -> KResult<()> {
     let mut result = Err(Errno::ESRCH);
     for process in tree::group_members(group) {
-        let sent = permission::send_checked(&process, None, signal, SigInfo::user);
+        let sent = permission::send_checked(&process, None, signal, by_kill);
         if result.is_err() {
             result = sent;
         }
     }
     result
+}
+
+fn by_kill(signal: Signal) -> KResult<SigInfo> {
+    Ok(SigInfo::user(signal))
+}
+
+fn by_tkill(signal: Signal) -> KResult<SigInfo> {
+    Ok(SigInfo::from_current(signal, code::SI_TKILL))
 }
 
 /// All processes but the first and the running one itself.
@@ -52,7 +60,7 @@ fn kill_everyone(signal: MaybeSignal) -> KResult<()> {
     let mut result = Ok(());
     for process in tree::processes().filter(|process| process.pid.0 > 1 && process.pid != own) {
         found = true;
-        match permission::send_checked(&process, None, signal, SigInfo::user) {
+        match permission::send_checked(&process, None, signal, by_kill) {
             Err(Errno::EPERM) => {}
             other => result = other,
         }
@@ -66,7 +74,7 @@ pub(super) fn tkill(call: &mut Call<'_>) -> SysResult {
         return Err(Errno::EINVAL);
     }
     let signal = permission::parse(number)?;
-    kill_thread(None, tid, signal, |signal| SigInfo::from_current(signal, code::SI_TKILL))
+    kill_thread(None, tid, signal, by_tkill)
 }
 
 pub(super) fn tgkill(call: &mut Call<'_>) -> SysResult {
@@ -75,14 +83,14 @@ pub(super) fn tgkill(call: &mut Call<'_>) -> SysResult {
         return Err(Errno::EINVAL);
     }
     let signal = permission::parse(number)?;
-    kill_thread(Some(process), tid, signal, |signal| SigInfo::from_current(signal, code::SI_TKILL))
+    kill_thread(Some(process), tid, signal, by_tkill)
 }
 
 fn kill_thread(
     process: Option<Pid>,
     tid: Pid,
     signal: MaybeSignal,
-    info: impl FnOnce(super::Signal) -> SigInfo,
+    info: impl FnOnce(Signal) -> KResult<SigInfo>,
 ) -> SysResult {
     let own = current();
     let task: Arc<Task> =

@@ -37,11 +37,11 @@ pub(super) fn send_checked(
     target: &Arc<Process>,
     thread: Option<&Arc<Task>>,
     signal: MaybeSignal,
-    info: impl FnOnce(Signal) -> SigInfo,
+    info: impl FnOnce(Signal) -> KResult<SigInfo>,
 ) -> KResult<()> {
     check(target, signal)?;
     match signal {
-        Some(signal) => send::send_for_user(target, thread, info(signal)),
+        Some(signal) => send::send_for_user(target, thread, info(signal)?),
         None => Ok(()),
     }
 }

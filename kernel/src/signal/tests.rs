@@ -74,7 +74,7 @@ fn exceptions_come_before_what_was_sent() {
     // The same signal sent by a process is no exception.
     let mut bytes = [0; 128];
     bytes[8..12].copy_from_slice(&code::SI_QUEUE.to_le_bytes());
-    pending.add(SigInfo::from_bytes(SIGSEGV, &bytes), None);
+    pending.add(SigInfo::from_bytes(SIGSEGV, &bytes).unwrap(), None);
     assert_eq!(pending.take_synchronous(SignalSet::EMPTY), None);
 }
 
@@ -125,7 +125,7 @@ fn child_events_follow_the_wait_status() {
 #[test]
 fn a_queued_siginfo_goes_through_unchanged_but_for_its_signal() {
     let mut bytes: [u8; 128] = core::array::from_fn(|index| index as u8);
-    let info = SigInfo::from_bytes(SIGUSR2, &bytes);
+    let info = SigInfo::from_bytes(SIGUSR2, &bytes).unwrap();
     bytes[..4].copy_from_slice(&SIGUSR2.number().to_le_bytes());
     bytes[12..16].fill(0);
     assert_eq!(info.to_bytes(), bytes);

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cell::Cell;
 
 use platform::Nanoseconds;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -10,8 +11,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::errno::{Errno, KResult};
 use crate::fs::file::OpenFile;
 use crate::fs::poll::{PollEvents, wait_for};
-use crate::fs::table::{Fd, file_limit, open_file};
+use crate::fs::table::{Fd, file_limit};
 use crate::mm::UserAddr;
+use crate::process::current;
 use crate::signal;
 use crate::syscall::{Call, SysResult};
 use crate::time::{self, abi::Timespec};
@@ -28,6 +30,7 @@ struct PollFd {
 pub fn poll(call: &mut Call<'_>) -> SysResult {
     let deadline = match call.int(2) {
         timeout if timeout < 0 => None,
+        0 => Some(Nanoseconds::ZERO),
         timeout => Some(time::now().saturating_add(Nanoseconds::from_millis(timeout as u64))),
     };
     poll_restarting(call.user(0), call.uint(1), deadline)
@@ -67,49 +70,75 @@ pub fn leave_rest(timeout: UserAddr, deadline: Option<Nanoseconds>) {
     }
 }
 
+/// One entry, with its file.
+struct Polled {
+    asked: PollFd,
+    /// None if there is no such descriptor.
+    file: Option<Arc<OpenFile>>,
+    events: Cell<PollEvents>,
+}
+
+impl Polled {
+    fn look(&self) -> PollEvents {
+        let events = match &self.file {
+            Some(file) => {
+                let wanted = PollEvents::from_bits_retain(self.asked.events.into());
+                file.poll() & (wanted | PollEvents::ALWAYS | PollEvents::NVAL)
+            }
+            None if self.asked.fd < 0 => PollEvents::empty(),
+            None => PollEvents::NVAL,
+        };
+        self.events.set(events);
+        events
+    }
+}
+
 fn poll_until(at: UserAddr, count: u32, deadline: Option<Nanoseconds>) -> SysResult {
     if u64::from(count) > file_limit() {
         return Err(Errno::EINVAL);
     }
-    let mut entries: Vec<PollFd> = at.read_array(count as usize)?;
-    let mut files: Vec<Option<Arc<OpenFile>>> = Vec::new();
-    files.try_reserve_exact(entries.len()).map_err(|_| Errno::ENOMEM)?;
-    files.extend(entries.iter().map(|entry| if entry.fd < 0 { None } else { open_file(Fd(entry.fd)).ok() }));
-    let mut look = || {
-        let mut ready = 0u64;
-        for (entry, file) in entries.iter_mut().zip(&files) {
-            let events = match file {
-                Some(file) => {
-                    let wanted = PollEvents::from_bits_retain(entry.events.into())
-                        | PollEvents::ALWAYS
-                        | PollEvents::NVAL;
-                    file.poll() & wanted
-                }
-                None if entry.fd < 0 => PollEvents::empty(),
-                None => PollEvents::NVAL,
-            };
-            entry.revents = events.bits() as u16;
-            ready += u64::from(!events.is_empty());
-        }
+    let polled = read_entries(at, count as usize)?;
+    let look = || {
+        let ready = polled.iter().filter(|entry| !entry.look().is_empty()).count() as u64;
         (ready > 0).then_some(ready)
     };
-    let ready = match look() {
-        Some(ready) => ready,
-        None => {
-            let mut watched: Vec<Arc<OpenFile>> = Vec::new();
-            watched.try_reserve_exact(files.len()).map_err(|_| Errno::ENOMEM)?;
-            watched.extend(files.iter().flatten().cloned());
-            wait_for(&watched, deadline, &mut look)?.unwrap_or(0)
-        }
-    };
-    write_back(at, &entries)?;
+    let files = polled.iter().filter_map(|entry| entry.file.as_ref());
+    let ready = wait_for(files, deadline, look)?.unwrap_or(0);
+    write_back(at, &polled)?;
     Ok(ready)
 }
 
-fn write_back(at: UserAddr, entries: &[PollFd]) -> KResult<()> {
-    for (index, entry) in entries.iter().enumerate() {
-        let offset = index * size_of::<PollFd>() + core::mem::offset_of!(PollFd, revents);
-        at.offset(offset as u64).write(&entry.revents)?;
+fn read_entries(at: UserAddr, count: usize) -> KResult<Vec<Polled>> {
+    /// Entries read at a time: what fits well on the stack.
+    const PIECE: usize = 16;
+    at.check(count * size_of::<PollFd>())?;
+    let mut polled = Vec::new();
+    polled.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    let process = &current().process;
+    while polled.len() < count {
+        let mut piece = [PollFd { fd: 0, events: 0, revents: 0 }; PIECE];
+        let piece = &mut piece[..PIECE.min(count - polled.len())];
+        at.offset((polled.len() * size_of::<PollFd>()) as u64).read_bytes(piece.as_mut_bytes())?;
+        let table = process.files.lock();
+        polled.extend(piece.iter().map(|&asked| Polled {
+            asked,
+            // There is no descriptor below 0.
+            file: table.get(Fd(asked.fd)).ok(),
+            events: Cell::default(),
+        }));
+    }
+    Ok(polled)
+}
+
+/// Writes what is not there yet. Nothing else of an entry is touched, for another thread may write there.
+fn write_back(at: UserAddr, polled: &[Polled]) -> KResult<()> {
+    for (index, entry) in polled.iter().enumerate() {
+        let revents = entry.events.get().bits() as u16;
+        // The first is written in any case, so that an array that cannot be written to is an error as it is on Linux.
+        if index == 0 || revents != entry.asked.revents {
+            let offset = index * size_of::<PollFd>() + core::mem::offset_of!(PollFd, revents);
+            at.offset(offset as u64).write(&revents)?;
+        }
     }
     Ok(())
 }

@@ -133,7 +133,7 @@ fn select_until(call: &Call<'_>, deadline: Option<Nanoseconds>) -> SysResult {
         }
         (ready > 0).then_some(ready)
     };
-    let ready = wait_for(&files, deadline, &mut look)?.unwrap_or(0);
+    let ready = wait_for(files.iter(), deadline, &mut look)?.unwrap_or(0);
     sets.write(&result)?;
     Ok(ready)
 }

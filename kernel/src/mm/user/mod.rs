@@ -66,6 +66,17 @@ impl UserAddr {
         if self.read_partial(to)? == to.len() { Ok(()) } else { Err(Errno::EFAULT) }
     }
 
+    /// Copies bytes from here to memory that has none yet. On failure nothing is said of what was copied.
+    pub fn read_uninit(self, to: &mut [MaybeUninit<u8>]) -> KResult<&mut [u8]> {
+        let from = self.checked(to.len())?;
+        // SAFETY: `to` is writable for its length.
+        if unsafe { access::copy_in(to.as_mut_ptr().cast(), from, to.len()) } != 0 {
+            return Err(Errno::EFAULT);
+        }
+        // SAFETY: all of its bytes were written.
+        Ok(unsafe { to.assume_init_mut() })
+    }
+
     /// Copies bytes from here until a fault; returns how many. An address outside the user half is an error at once.
     pub fn read_partial(self, to: &mut [u8]) -> KResult<usize> {
         let from = self.checked(to.len())?;
@@ -125,14 +136,17 @@ impl UserAddr {
     }
 
     /// Reads `count` values that lie behind one another.
-    pub fn read_array<T: FromBytes + Clone>(self, count: usize) -> KResult<Vec<T>> {
+    pub fn read_array<T: FromBytes>(self, count: usize) -> KResult<Vec<T>> {
         let bytes = count.checked_mul(size_of::<T>()).ok_or(Errno::EINVAL)?;
         self.check(bytes)?;
-        let mut values = Vec::new();
+        let mut values = Vec::<T>::new();
         values.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
-        for index in 0..count {
-            values.push(self.offset((index * size_of::<T>()) as u64).read::<T>()?);
+        // SAFETY: there is room for so many bytes.
+        if unsafe { access::copy_in(values.as_mut_ptr().cast(), VirtAddr(self.0), bytes) } != 0 {
+            return Err(Errno::EFAULT);
         }
+        // SAFETY: all were written, and any bytes make a `FromBytes`.
+        unsafe { values.set_len(count) };
         Ok(values)
     }
 
