@@ -77,7 +77,9 @@ pub struct Queue {
 impl Queue {
     /// The driver has placed it.
     pub fn place(&mut self, layout: QueueLayout) -> Result<(), String> {
-        let aligned = layout.descriptors.0 % 16 == 0 && layout.driver.0 % 2 == 0 && layout.device.0 % 4 == 0;
+        let aligned = layout.descriptors.0.is_multiple_of(16)
+            && layout.driver.0.is_multiple_of(2)
+            && layout.device.0.is_multiple_of(4);
         if !layout.size.is_power_of_two() || !aligned {
             return Err(format!("{layout:?}"));
         }
