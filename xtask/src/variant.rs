@@ -37,6 +37,8 @@ pub enum Dispatch {
     Table,
     /// Through methods of `&'static dyn` objects
     Dyn,
+    /// Through a table, at call sites that are patched at boot to direct calls or native instructions
+    Patched,
 }
 
 /// A cargo profile of the workspace.
@@ -175,6 +177,7 @@ impl Variant {
             Dispatch::Direct => backend + ",dispatch-direct",
             Dispatch::Table => backend + ",dispatch-table",
             Dispatch::Dyn => backend + ",dispatch-dyn",
+            Dispatch::Patched => backend + ",dispatch-patched",
         }
     }
 

@@ -72,8 +72,16 @@ pub struct Site {
     pub place: Place,
 }
 
-/// The structures that hold what indirect calls of hooks are looked up in.
-const TABLES: [&str; 2] = ["TABLE", "OBJECT"];
+/// What there is in a part's module of hooks for indirect calls only: what they are looked up in, and what that is
+/// filled with.
+const TABLES: [&str; 3] = ["TABLE", "OBJECT", "BACKEND"];
+
+/// A part's module of hooks and the name in it, of `kernel::hook::PART::NAME`; the other packages that stand on the
+/// contract have the same module.
+fn in_hooks(name: &Name) -> Option<(&str, &str)> {
+    let (_, rest) = name.as_str().split_once("::")?;
+    rest.strip_prefix("hook::")?.split_once("::")
+}
 
 /// Which hook a function of the kernel's module of hooks calls.
 pub fn called_by(name: &Name) -> Option<HookName> {
@@ -108,21 +116,24 @@ pub fn implemented_by(name: &Name) -> Option<HookName> {
 /// The hook whose slot of a table is at `address`.
 pub fn slot_at(image: &Image, address: u64) -> Option<HookName> {
     let object = image.object_at(address)?;
-    let rest = object.name.as_str().strip_prefix("kernel::hook::")?;
-    let (part, "TABLE") = rest.split_once("::")? else { return None };
+    let (part, "TABLE") = in_hooks(&object.name)? else { return None };
     let slot = usize::try_from((address - object.range.start) / 8).ok()?;
     let hooks =
         HOOKS.iter().find(|hooks| hooks.first().is_some_and(|h| h.part.eq_ignore_ascii_case(part)))?;
     hooks.get(slot).map(|hook| HookName { part: part.to_owned(), name: hook.name.to_owned() })
 }
 
+/// Where the word is that a `patched` image fills the slot at `address` with.
+pub fn first_value(image: &Image, address: u64) -> Option<u64> {
+    let table = image.object_at(address)?;
+    let (part, "TABLE") = in_hooks(&table.name)? else { return None };
+    let values = image.objects.iter().find(|object| in_hooks(&object.name) == Some((part, "BACKEND")))?;
+    Some(values.range.start + (address - table.range.start)).filter(|at| values.range.contains(at))
+}
+
 /// Whether `object` is there for indirect calls of hooks only.
 pub fn is_table(object: &Symbol) -> bool {
-    let mut parts = object.name.as_str().split("::");
-    parts.next() == Some("kernel")
-        && parts.next() == Some("hook")
-        && parts.next().is_some()
-        && parts.next().is_some_and(|name| TABLES.contains(&name))
+    in_hooks(&object.name).is_some_and(|(_, name)| TABLES.contains(&name))
 }
 
 /// Everything about hooks that an image shows.
