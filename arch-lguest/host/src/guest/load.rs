@@ -84,6 +84,7 @@ impl Guest {
             reserve_end: reserved.1,
             guest: self.number as u64,
             earlier_starts: self.counters.restarts,
+            devices: 0,
         };
         let in_memory = |_| BadImage("the guest has too little memory for the facts of the boot");
         self.memory.copy_in(initramfs_at, initramfs).map_err(in_memory)?;
@@ -107,6 +108,7 @@ fn fact_bytes(facts: &BootInfo) -> [u8; size_of::<BootInfo>()] {
         facts.reserve_end,
         facts.guest,
         facts.earlier_starts,
+        facts.devices,
     ];
     let mut bytes = [0; size_of::<BootInfo>()];
     for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
