@@ -40,7 +40,6 @@ mod trap_frame;
 mod hooks;
 mod kernel;
 mod note;
-#[expect(unsafe_code, reason = "the `patched` control writes code")]
 pub mod patch;
 
 pub use address::{PAGE_SIZE, PageRange, PhysAddr, PhysFrame, PhysRange, VirtAddr};
@@ -195,6 +194,7 @@ macro_rules! hooks {
                 smp::slots(),
                 console::slots(),
                 power::slots(),
+                devices::slots(),
                 boot::slots(),
             ];
             // SAFETY: `install` has filled the slots, no hook has been called, and no other CPU runs.

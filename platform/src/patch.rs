@@ -99,6 +99,7 @@ pub fn slot(address: u64, bytes: &[u8; SITE_BYTES]) -> Option<u64> {
 pub use image::apply;
 
 #[cfg(target_os = "none")]
+#[expect(unsafe_code, reason = "it writes code")]
 mod image {
     use core::ops::Range;
 

@@ -88,6 +88,11 @@ impl Product {
         }
     }
 
+    /// Whether it can be built in each dispatch mode.
+    pub fn has_dispatch(self) -> bool {
+        matches!(self, Self::Monoguest | Self::Conformance)
+    }
+
     /// The executable in it.
     pub fn executable(self) -> &'static str {
         match self {

@@ -19,13 +19,16 @@ pub fn is_architecture(name: &Name) -> bool {
 }
 
 /// The architecture's part: its functions and named objects, the sites where hooks are called from elsewhere, and the
-/// tables for indirect calls.
+/// tables for indirect calls, and the record of the sites that are patched.
 pub fn architecture(image: &Image, hooks: &Hooks) -> Size {
     let mut size = Size::default();
     for symbol in image.functions.iter().chain(&image.objects) {
         if is_architecture(&symbol.name) || hooks::is_table(symbol) {
             size.add(symbol.purpose, symbol.range.end - symbol.range.start);
         }
+    }
+    for section in image.sections.iter().filter(|section| section.name == platform::patch::SECTION) {
+        size.add(section.purpose, section.range.end - section.range.start);
     }
     size.text += hooks.outside;
     size

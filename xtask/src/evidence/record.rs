@@ -31,39 +31,42 @@ impl Recorded {
 pub fn fill(path: &Path) -> Result<()> {
     let mut file = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let sites = find(&Image::parse(&file)?)?;
-    let section = object::File::parse(&*file)?
-        .section_by_name(SECTION)
-        .and_then(|section| section.file_range())
-        .with_context(|| format!("it has no section {SECTION}: it was not built as `patched`"))?;
-    let (start, bytes) = (usize::try_from(section.0)?, usize::try_from(section.1)?);
-    let entries = bytes / size_of::<Site>();
+    let section = section(&mut file)?;
+    let entries = section.len() / size_of::<Site>();
     if sites.is_empty() || sites.len() > entries {
         bail!("{} call sites of hooks were found, there is room for {entries}", sites.len());
     }
-    let record: Vec<u8> =
-        sites.iter().flat_map(|site| [site.address, site.code]).flat_map(u32::to_le_bytes).collect();
-    file.get_mut(start..start + record.len())
-        .with_context(|| format!("section {SECTION} is cut off"))?
-        .copy_from_slice(&record);
+    let record = sites.iter().flat_map(|site| [site.address, site.code]).flat_map(u32::to_le_bytes);
+    section.iter_mut().zip(record).for_each(|(byte, recorded)| *byte = recorded);
     fs::write(path, file).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// What an image has in its record; `None` if it has none.
-pub fn recorded(image: &Image) -> Option<Recorded> {
-    let section = image.sections.iter().find(|section| section.name == SECTION)?;
-    let mut recorded = Recorded::default();
-    for entry in section.bytes.chunks_exact(size_of::<Site>()) {
-        match (word(&entry[..4]), word(&entry[4..])) {
-            (0, _) => {}
-            (_, 0) => recorded.calls += 1,
-            _ => recorded.instructions += 1,
-        }
-    }
-    Some(recorded)
+/// The record in the bytes of an image's file.
+pub fn section(file: &mut [u8]) -> Result<&mut [u8]> {
+    let (start, bytes) = object::File::parse(&*file)?
+        .section_by_name(SECTION)
+        .and_then(|section| section.file_range())
+        .with_context(|| format!("it has no section {SECTION}: it was not built as `patched`"))?;
+    let range = usize::try_from(start)?..usize::try_from(start + bytes)?;
+    file.get_mut(range).with_context(|| format!("section {SECTION} is cut off"))
 }
 
-fn word(bytes: &[u8]) -> u32 {
-    bytes.try_into().map_or(0, u32::from_le_bytes)
+/// The sites in an image's record; `None` if it has none.
+pub fn entries(image: &Image) -> Option<Vec<Site>> {
+    let section = image.sections.iter().find(|section| section.name == SECTION)?;
+    let word = |bytes: &[u8]| bytes.try_into().map_or(0, u32::from_le_bytes);
+    let sites = section.bytes.chunks_exact(size_of::<Site>()).map(|entry| {
+        let (address, code) = entry.split_at(size_of::<Site>() / 2);
+        Site { address: word(address), code: word(code) }
+    });
+    Some(sites.filter(|site| site.address != 0).collect())
+}
+
+/// How many sites an image has in its record; `None` if it has none.
+pub fn recorded(image: &Image) -> Option<Recorded> {
+    let sites = entries(image)?;
+    let instructions = sites.iter().filter(|site| site.code != 0).count() as u64;
+    Some(Recorded { calls: sites.len() as u64 - instructions, instructions })
 }
 
 /// The sites of an image, ascending.

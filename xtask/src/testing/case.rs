@@ -80,6 +80,8 @@ pub struct Case {
     pub hypervisor: lguest::Hypervisor,
     /// And what it is given
     pub module: Module,
+    /// What is done to a copy of the image before it is booted
+    pub image_change: Option<fn(&mut [u8]) -> Result<()>>,
     /// What the tree starts from
     pub files: Files,
     /// What is added: path, source, permissions
@@ -127,6 +129,7 @@ pub fn case(name: impl Into<String>) -> Case {
         rom: None,
         hypervisor: lguest::Hypervisor::default(),
         module: Module::Guests,
+        image_change: None,
         files: Files::Busybox,
         added: Vec::new(),
         argv: Vec::new(),
@@ -180,6 +183,12 @@ impl Case {
     /// What the hypervisor is given in place of its guests.
     pub fn module(mut self, module: Module) -> Self {
         self.module = module;
+        self
+    }
+
+    /// What is done to a copy of the image before it is booted.
+    pub fn change_image(mut self, change: fn(&mut [u8]) -> Result<()>) -> Self {
+        self.image_change = Some(change);
         self
     }
 
