@@ -156,9 +156,12 @@ fn check_reserved(given: &lguest_abi::BootInfo, memory_end: PhysAddr) -> Result<
     Ok(())
 }
 
+/// What the host's tables have too.
+const LARGE_PAGES: LargePages = LargePages { two_mebibyte: true, gibibyte: false };
+
 /// The kernel's own space: the direct map and the image by its sections.
 fn translations(bump: &mut Bump, map: &MemoryMap) -> Result<PhysFrame, Unusable> {
-    let mut tables = KernelTables::new(bump, LargePages::NONE)?;
+    let mut tables = KernelTables::new(bump, LARGE_PAGES)?;
     tables.direct_map(map.regions())?;
     tables.windows()?;
     let read = Protection::READ;

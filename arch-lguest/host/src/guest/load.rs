@@ -9,6 +9,7 @@ use super::{Guest, State, Vcpu};
 use crate::archive::Description;
 use crate::context::Context;
 use crate::counters::Counters;
+use crate::devices::{Devices, Fittings, PAGE_AT};
 use crate::image::{BadImage, Image};
 use crate::memory::{GuestMemory, GuestPhys};
 use crate::tables::TablePool;
@@ -26,6 +27,7 @@ impl Guest {
         memory: GuestMemory,
         pool: TablePool,
         host: HostEntry,
+        fittings: Fittings,
     ) -> Result<Self, BadImage> {
         Ok(Self {
             number,
@@ -37,6 +39,7 @@ impl Guest {
             shadow: Some(Shadow::new(pool, host)),
             vcpu: Vcpu::default(),
             input: Default::default(),
+            devices: Devices::new(fittings),
             started: 0,
         })
     }
@@ -50,6 +53,8 @@ impl Guest {
         self.memory.clear();
         self.image.load(&self.memory)?;
         self.load_facts()?;
+        let page = self.devices.start(self.number, &self.memory);
+        page.map_err(|_| BadImage("the guest has too little memory for its devices"))?;
         self.vcpu = Vcpu::default();
         self.input = Default::default();
         self.started = counter;
@@ -84,7 +89,7 @@ impl Guest {
             reserve_end: reserved.1,
             guest: self.number as u64,
             earlier_starts: self.counters.restarts,
-            devices: 0,
+            devices: PAGE_AT.0,
         };
         let in_memory = |_| BadImage("the guest has too little memory for the facts of the boot");
         self.memory.copy_in(initramfs_at, initramfs).map_err(in_memory)?;
