@@ -184,6 +184,7 @@ macro_rules! hooks {
         );
 
         /// Rewrites the recorded call sites, at once after [`install`]; says what became of them.
+        #[inline(never)]
         pub fn patch(info: &$crate::BootInfo) -> Option<$crate::patch::Patched> {
             let tables = [
                 cpu::slots(),

@@ -131,8 +131,10 @@ mod image {
         };
         let text = (&raw const text_start).addr() as u64..(&raw const text_end).addr() as u64;
         let mut patched = Patched::default();
-        // Volatile: the build wrote the entries when the compiler was done.
-        for site in sites.iter().map(|site| unsafe { core::ptr::read_volatile(site) }) {
+        for site in sites {
+            // Volatile, for the build wrote the entries when the compiler was done.
+            // SAFETY: an entry.
+            let site = unsafe { core::ptr::read_volatile(site) };
             let address = 0xffff_ffff_0000_0000 | u64::from(site.address);
             if !text.contains(&address) || text.end - address < SITE_BYTES as u64 {
                 continue;

@@ -7,7 +7,7 @@ use super::script;
 use crate::evidence::record;
 use crate::rom::Choice;
 use crate::rom::Manner::Strict;
-use crate::testing::case::{Case, Files, case};
+use crate::testing::case::{Case, Files, ImageChange, case};
 use crate::variant::Backend::{Lguest, Native, Vmi};
 use crate::variant::Dispatch::{self, Dyn, Patched};
 use crate::variant::{Backend, Product};
@@ -42,7 +42,7 @@ pub fn cases() -> Vec<Case> {
     }
     // An image whose record lacks sites is refused, and says how many.
     for (name, forget, line) in [
-        ("one-site-forgotten", forget_one as fn(&mut [u8]) -> Result<()>, " 1 left indirect"),
+        ("one-site-forgotten", forget_one as ImageChange, " 1 left indirect"),
         ("no-site-recorded", forget_all, "hook call sites: 0 recorded, 0 patched to direct calls"),
     ] {
         let case = on(MACHINES[0], Patched, name).append("loglevel=7").change_image(forget);

@@ -87,6 +87,11 @@ fn in_hooks(name: &Name) -> Option<(&str, &str)> {
 pub fn called_by(name: &Name) -> Option<HookName> {
     let rest = name.as_str().strip_prefix("kernel::hook::")?;
     let (part, name) = rest.split_once("::")?;
+    known(part, name)
+}
+
+/// The hook of this name, if there is one.
+fn known(part: &str, name: &str) -> Option<HookName> {
     let is_hook = HOOKS
         .iter()
         .flat_map(|part| part.iter())
@@ -94,9 +99,14 @@ pub fn called_by(name: &Name) -> Option<HookName> {
     is_hook.then(|| HookName { part: part.to_owned(), name: name.to_owned() })
 }
 
-/// Which hook a backend's function implements: `<arch_b::…::BPart<K> as platform::…::Part>::hook` or
-/// `arch_b::…::BPart<K>::hook`.
+/// Which hook a backend's function implements: `<arch_b::…::BPart<K> as platform::…::Part>::hook`,
+/// `arch_b::…::BPart<K>::hook`, or the method `<platform::hooks::part::Through<B> as …>::hook` of a backend as an object.
 pub fn implemented_by(name: &Name) -> Option<HookName> {
+    if let Some(method) = name.as_str().strip_prefix("<platform::hooks::") {
+        let (part, _) = method.split_once("::Through<")?;
+        let (_, last) = method.rsplit_once("::")?;
+        return known(part, last);
+    }
     if !name.owner().starts_with("arch_") {
         return None;
     }
@@ -248,7 +258,7 @@ fn merged(image: &Image) -> BTreeMap<HookName, Name> {
             if code::is_lea(&instruction)
                 && instruction.is_ip_rel_memory_operand()
                 && let Some(hook) = slot_at(image, instruction.ip_rel_memory_address())
-                && !function.name.as_str().ends_with("::install")
+                && !["::install", "::patch"].iter().any(|end| function.name.as_str().ends_with(end))
             {
                 found.entry(hook).or_insert_with(|| function.name.clone());
             }
@@ -359,6 +369,9 @@ mod tests {
             hook("interrupts", "end")
         );
         assert_eq!(implemented("<arch_vmi::cpu::VmiCpu<kernel::trap::Upcalls>>::halt"), hook("cpu", "halt"));
+        let method = "<platform::hooks::cpu::Through<B> as platform::hooks::cpu::Object>::halt";
+        assert_eq!(implemented(method), hook("cpu", "halt"));
+        assert_eq!(implemented("<platform::hooks::cpu::IrqState as core::fmt::Debug>::fmt"), None);
         assert_eq!(implemented("arch_native::power::end"), None);
         assert_eq!(implemented("kernel::cpu::KernelCpu<K>::halt"), None);
     }

@@ -17,6 +17,9 @@ use crate::variant::{Backend, Dispatch, Product, Profile, Variant};
 /// Bytes made when the case runs, from the busybox at that path.
 pub type Fixture = Arc<dyn Fn(&Path) -> Result<Vec<u8>> + Send + Sync>;
 
+/// Changes the bytes of an image's file.
+pub type ImageChange = fn(&mut [u8]) -> Result<()>;
+
 /// What the guest starts with.
 #[derive(Clone)]
 pub enum Files {
@@ -81,7 +84,7 @@ pub struct Case {
     /// And what it is given
     pub module: Module,
     /// What is done to a copy of the image before it is booted
-    pub image_change: Option<fn(&mut [u8]) -> Result<()>>,
+    pub image_change: Option<ImageChange>,
     /// What the tree starts from
     pub files: Files,
     /// What is added: path, source, permissions
@@ -187,7 +190,7 @@ impl Case {
     }
 
     /// What is done to a copy of the image before it is booted.
-    pub fn change_image(mut self, change: fn(&mut [u8]) -> Result<()>) -> Self {
+    pub fn change_image(mut self, change: ImageChange) -> Self {
         self.image_change = Some(change);
         self
     }

@@ -18,7 +18,7 @@ use crate::lguest;
 use crate::qemu::{Console, Launch};
 use crate::rom;
 use crate::status::End;
-use crate::testing::case::{Case, Expected, Files, Module, Source, Step};
+use crate::testing::case::{Case, Expected, Files, ImageChange, Module, Source, Step};
 use crate::variant::{Backend, Dispatch};
 use crate::workspace::Workspace;
 
@@ -180,7 +180,7 @@ impl Bench {
 }
 
 /// A copy of the image that `change` was done to.
-fn changed(image: &Path, change: fn(&mut [u8]) -> Result<()>, directory: &Path) -> Result<PathBuf> {
+fn changed(image: &Path, change: ImageChange, directory: &Path) -> Result<PathBuf> {
     let mut bytes = fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
     change(&mut bytes).with_context(|| format!("cannot change a copy of {}", image.display()))?;
     let path = directory.join("image");
