@@ -51,6 +51,7 @@ pub use hooks::boot::Boot;
 pub use hooks::clock::{Clock, UserClock};
 pub use hooks::console::Console;
 pub use hooks::cpu::{Cpu, ExtendedState, IrqState, UserBases};
+pub use hooks::devices::{Device, DeviceBus, DeviceEvents, DeviceId, Devices, QueueLayout};
 pub use hooks::interrupts::{InterruptError, Interrupts, MessageAddress};
 pub use hooks::paging::{ForkMode, Mapping, OutOfFrames, Paging, Root};
 pub use hooks::power::{End, Power};
@@ -65,12 +66,14 @@ pub use trap_frame::TrapFrame;
 
 /// Version of this contract. It changes whenever a hook, a shared type or a promise does; an image carries it in its
 /// [`ImageNote`].
-pub const CONTRACT_VERSION: u32 = 2;
+pub const CONTRACT_VERSION: u32 = 3;
 
 /// Everything the kernel asks of what is below it, one associated type a part.
 pub trait Platform {
     /// Short name, as `--features` spells it (`native`, `vmi`, …).
     const NAME: &'static str;
+    /// Whether there can be devices below. An image for a platform that has none has no driver either.
+    const DEVICES: DeviceBus;
     /// Interrupt flag, waiting, kernel stack, user register state.
     type Cpu: Cpu;
     /// Address spaces and translations.
@@ -83,6 +86,8 @@ pub trait Platform {
     type Timer: Timer;
     /// Other CPUs.
     type Smp: Smp;
+    /// Virtio devices.
+    type Devices: Devices;
     /// Early output and input.
     type Console: Console;
     /// The end of the machine, and what it tells whoever started it.
@@ -108,6 +113,7 @@ pub const HOOKS: &[&[Hook]] = &[
     hooks::clock::HOOKS,
     hooks::timer::HOOKS,
     hooks::smp::HOOKS,
+    hooks::devices::HOOKS,
     hooks::console::HOOKS,
     hooks::power::HOOKS,
     hooks::boot::HOOKS,
@@ -119,6 +125,7 @@ pub mod table {
     pub use crate::hooks::clock::Table as Clock;
     pub use crate::hooks::console::Table as Console;
     pub use crate::hooks::cpu::Table as Cpu;
+    pub use crate::hooks::devices::Table as Devices;
     pub use crate::hooks::interrupts::Table as Interrupts;
     pub use crate::hooks::paging::Table as Paging;
     pub use crate::hooks::power::Table as Power;
@@ -132,6 +139,7 @@ pub mod object {
     pub use crate::hooks::clock::Object as Clock;
     pub use crate::hooks::console::Object as Console;
     pub use crate::hooks::cpu::Object as Cpu;
+    pub use crate::hooks::devices::Object as Devices;
     pub use crate::hooks::interrupts::Object as Interrupts;
     pub use crate::hooks::paging::Object as Paging;
     pub use crate::hooks::power::Object as Power;
@@ -144,6 +152,7 @@ pub mod object {
         pub use crate::hooks::clock::Through as Clock;
         pub use crate::hooks::console::Through as Console;
         pub use crate::hooks::cpu::Through as Cpu;
+        pub use crate::hooks::devices::Through as Devices;
         pub use crate::hooks::interrupts::Through as Interrupts;
         pub use crate::hooks::paging::Through as Paging;
         pub use crate::hooks::power::Through as Power;
@@ -169,6 +178,7 @@ macro_rules! hooks {
         $crate::clock_hooks!($mode $backend);
         $crate::timer_hooks!($mode $backend);
         $crate::smp_hooks!($mode $backend);
+        $crate::devices_hooks!($mode $backend);
         $crate::console_hooks!($mode $backend);
         $crate::power_hooks!($mode $backend);
         $crate::boot_hooks!($mode $backend);
@@ -181,6 +191,9 @@ macro_rules! hooks {
             clock::install();
             timer::install();
             smp::install();
+            if matches!(<$backend as $crate::Platform>::DEVICES, $crate::DeviceBus::Virtio) {
+                devices::install();
+            }
             console::install();
             power::install();
             boot::install();

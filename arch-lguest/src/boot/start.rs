@@ -93,13 +93,15 @@ unsafe fn prepare(boot_info: u64) -> Result<&'static BootInfo, Unusable> {
     // Address 0 is better left alone.
     map.carve(PhysRange { start: PhysAddr(0), end: PhysAddr(1) }, None)?;
     let image = PhysRange { start: PhysAddr(address(&raw const text_start) - IMAGE_BASE), end: image_end() };
-    let mut taken = [(image, MemoryKind::Kernel); 4];
+    let mut taken = [(image, MemoryKind::Kernel); 5];
     let range = |start: u64, bytes: u64| PhysRange { start: PhysAddr(start), end: PhysAddr(start + bytes) };
     taken[1] = (range(boot_info, size_of::<lguest_abi::BootInfo>() as u64), MemoryKind::Reclaimable);
     let command_line_bytes = given.command_line_bytes.min(MOST_COMMAND_LINE);
     taken[2] = (range(given.command_line, command_line_bytes), MemoryKind::Reclaimable);
     let initramfs = range(given.initramfs, given.initramfs_bytes);
     taken[3] = (initramfs, MemoryKind::Initramfs);
+    let device_bytes = if given.devices == 0 { 0 } else { size_of::<lguest_abi::DevicePage>() as u64 };
+    taken[4] = (range(given.devices, device_bytes), MemoryKind::Kernel);
     for (range, kind) in taken.into_iter().filter(|(range, _)| range.bytes() > 0) {
         map.carve(range, Some(kind))?;
     }

@@ -7,6 +7,7 @@ use platform::VirtAddr;
 
 use super::{Guest, Host, State};
 use crate::context::{Context, Mode, Registers, sign_extended};
+use crate::devices::With;
 use crate::rule::{Broken, Rule};
 use crate::tables::guest::{is_canonical, locate};
 use crate::tables::shadow::Access;
@@ -171,6 +172,20 @@ impl Guest {
         let Some(data) = self.vcpu.data else { return Ok(()) };
         if self.vcpu.pending.bits() != 0 {
             self.run_ring(data, host)?;
+        }
+        if self.devices.have_work() {
+            self.devices.work(&mut With {
+                number: self.number,
+                memory: self.memory,
+                pending: &mut self.vcpu.pending,
+                input: &mut self.input,
+                counters: &mut self.counters,
+                host,
+            })?;
+            if self.devices.have_work() {
+                // Others come first.
+                return Ok(());
+            }
         }
         let Some(virq) = self.vcpu.pending.next(data) else {
             data.irq_pending.store(0, Relaxed);

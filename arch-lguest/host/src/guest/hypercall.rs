@@ -10,6 +10,7 @@ use platform::{Nanoseconds, PAGE_SIZE, PageRange, VirtAddr};
 
 use super::{EntryPoints, Guest, Host, Outcome, State};
 use crate::context::Context;
+use crate::devices::Devices;
 use crate::memory::GuestPhys;
 use crate::rule::{Broken, Rule};
 use crate::tables::entry::{ACCESSED, PRESENT};
@@ -131,6 +132,10 @@ impl Guest {
                 self.shadow().forget_top(GuestPhys(first), index)?;
             }
             Hypercall::ReleasePgd => self.shadow().release(GuestPhys(first))?,
+            Hypercall::Notify if Devices::contain(GuestPhys(first)) => {
+                self.devices.notify(&memory, GuestPhys(first), second)?;
+                self.offer_input();
+            }
             Hypercall::Notify => {
                 let number = self.number;
                 self.text(GuestPhys(first), second, |piece| host.print(number, piece))?;
@@ -160,6 +165,7 @@ impl Guest {
                 memory.check(GuestPhys(first), second)?;
                 let mut count = 0;
                 while count < second
+                    && !self.devices.take_input()
                     && let Some(byte) = self.input.pop()
                 {
                     memory.copy_in(GuestPhys(first + count), &[byte])?;

@@ -4,6 +4,7 @@ mod apic;
 mod cpu;
 mod entry;
 mod frames;
+mod hardware;
 mod options;
 mod paging;
 mod power;
