@@ -16,7 +16,7 @@ use platform::{
 
 use crate::data::{DATA, physical};
 use crate::trap::entry;
-use crate::{host, power, time};
+use crate::{devices, host, power, time};
 
 unsafe extern "C" {
     static text_start: [u8; 0];
@@ -111,6 +111,8 @@ unsafe fn prepare(boot_info: u64) -> Result<&'static BootInfo, Unusable> {
     let mut bump = unsafe { Bump::new(room) };
     let root = translations(&mut bump, &map)?;
     map.carve(bump.used(), Some(MemoryKind::Kernel))?;
+    // SAFETY: the host says so; the page was taken out of the memory that anybody uses above.
+    unsafe { devices::set_page(PhysAddr(given.devices)) };
     // SAFETY: the tables map this code, its stack and its data where the boot map does.
     unsafe { host::load_root(root.start()) };
     paging::set_kernel_root(root, memory.end);
@@ -156,9 +158,12 @@ fn check_reserved(given: &lguest_abi::BootInfo, memory_end: PhysAddr) -> Result<
     Ok(())
 }
 
+/// What the host's tables have too.
+const LARGE_PAGES: LargePages = LargePages { two_mebibyte: true, gibibyte: false };
+
 /// The kernel's own space: the direct map and the image by its sections.
 fn translations(bump: &mut Bump, map: &MemoryMap) -> Result<PhysFrame, Unusable> {
-    let mut tables = KernelTables::new(bump, LargePages::NONE)?;
+    let mut tables = KernelTables::new(bump, LARGE_PAGES)?;
     tables.direct_map(map.regions())?;
     tables.windows()?;
     let read = Protection::READ;

@@ -8,9 +8,10 @@ use platform::VirtAddr;
 use super::{Guest, Host, State};
 use crate::context::{Context, Mode, Registers, sign_extended};
 use crate::devices::With;
+use crate::memory::GuestPhys;
 use crate::rule::{Broken, Rule};
 use crate::tables::guest::{is_canonical, locate};
-use crate::tables::shadow::Access;
+use crate::tables::shadow::{Access, Fill};
 
 const INTERRUPT_FLAG: u64 = 1 << 9;
 const GENERAL_PROTECTION: u32 = 13;
@@ -63,20 +64,34 @@ impl Guest {
         Ok(())
     }
 
-    /// Writes words to the guest kernel's stack.
+    /// Writes words to the guest kernel's stack, `to` being a multiple of 8.
     fn write_words(&mut self, to: VirtAddr, words: &[u64]) -> Result<(), Broken> {
+        let mut place = None;
         for (at, &word) in words.iter().enumerate() {
-            let address = self.stack_word(VirtAddr(to.0.wrapping_add(at as u64 * 8)), true)?;
+            let address = self.stack_word(VirtAddr(to.0.wrapping_add(at as u64 * 8)), place, true)?;
             self.memory.write(address, word)?;
+            place = Some(address);
         }
         Ok(())
     }
 
-    fn stack_word(&mut self, address: VirtAddr, to_write: bool) -> Result<crate::memory::GuestPhys, Broken> {
-        let root = self.shadow().guest_root();
+    /// Where the word of the stack at `address` is; `before` is where the word before it is, if there is one.
+    #[inline]
+    fn stack_word(
+        &mut self,
+        address: VirtAddr,
+        before: Option<GuestPhys>,
+        to_write: bool,
+    ) -> Result<GuestPhys, Broken> {
+        if let Some(before) = before
+            && !address.is_page_aligned()
+        {
+            return Ok(GuestPhys(before.0 + 8));
+        }
         if self.shadow().host().covers(address) {
             return Err(Rule::HostRange.broken_by(address.0));
         }
+        let root = self.shadow().guest_root();
         locate(&self.memory, root, address, to_write)?.ok_or(Rule::StackUnmapped.broken_by(address.0))
     }
 
@@ -85,9 +100,11 @@ impl Guest {
             return Err(Rule::StackUnmapped.broken_by(rsp));
         }
         let mut words = [0; 4];
+        let mut place = None;
         for (at, word) in words.iter_mut().enumerate() {
-            let address = self.stack_word(VirtAddr(rsp.wrapping_add(at as u64 * 8)), false)?;
+            let address = self.stack_word(VirtAddr(rsp.wrapping_add(at as u64 * 8)), place, false)?;
             *word = self.memory.read(address)?;
+            place = Some(address);
         }
         let [rip, cs, rflags, rsp] = words;
         Ok(ReturnFrame { rip: VirtAddr(rip), cs, rflags, rsp })
@@ -160,7 +177,7 @@ impl Guest {
             // The access that faulted comes again: what it needs may be there now.
             let user = Access { user: true, ..Access::default() };
             let memory = self.memory;
-            if self.shadow().fill_one(&memory, address, user)? == crate::tables::shadow::Fill::Filled {
+            if self.shadow().fill_ahead(&memory, address, user)? == Fill::Filled {
                 self.counters.fills_ahead += 1;
             }
         }
