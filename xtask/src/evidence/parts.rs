@@ -8,8 +8,8 @@ use crate::evidence::image::{Image, Size, Use};
 use crate::evidence::names::{ASSEMBLY, Name};
 
 /// How assembly of the backends is named.
-const BACKENDS_ASSEMBLY: [&str; 9] =
-    ["native_", "vmi_", "lguest_", "xen_", "pv_", "boot_", "secondary_", "pvh_", "image_start"];
+const BACKENDS_ASSEMBLY: [&str; 10] =
+    ["native_", "x86_", "vmi_", "lguest_", "xen_", "pv_", "boot_", "secondary_", "pvh_", "image_start"];
 
 /// Whether a function or object is the architecture's: of a crate `arch-*`, or of a backend's assembly.
 pub fn is_architecture(name: &Name) -> bool {
