@@ -52,7 +52,7 @@ pub struct Lguest<K>(PhantomData<K>);
 
 impl<K: Kernel> platform::Platform for Lguest<K> {
     const NAME: &'static str = "lguest";
-    const DEVICES: DeviceBus = DeviceBus::None;
+    const DEVICES: DeviceBus = DeviceBus::Virtio;
     type Cpu = LguestCpu<K>;
     type Paging = LguestPaging<K>;
     type Interrupts = LguestInterrupts<K>;

@@ -22,6 +22,9 @@ pub use arch_lguest as backend;
 #[cfg(all(target_os = "none", not(any(feature = "native", feature = "vmi", feature = "lguest"))))]
 compile_error!("name a backend: --features native, vmi or lguest");
 
+/// Whether there can be devices below.
+pub const DEVICES: platform::DeviceBus = <Backend as platform::Platform>::DEVICES;
+
 #[cfg(feature = "dispatch-table")]
 platform::hooks!(table Backend);
 #[cfg(all(feature = "dispatch-direct", not(feature = "dispatch-table")))]

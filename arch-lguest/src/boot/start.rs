@@ -16,7 +16,7 @@ use platform::{
 
 use crate::data::{DATA, physical};
 use crate::trap::entry;
-use crate::{host, power, ring, time};
+use crate::{devices, host, power, ring, time};
 
 unsafe extern "C" {
     static text_start: [u8; 0];
@@ -116,6 +116,8 @@ unsafe fn prepare(boot_info: u64) -> Result<&'static BootInfo, Unusable> {
     let mut bump = unsafe { Bump::new(room) };
     let root = translations(&mut bump, &map)?;
     map.carve(bump.used(), Some(MemoryKind::Kernel))?;
+    // SAFETY: the host says so; the page was taken out of the memory that anybody uses above.
+    unsafe { devices::set_page(PhysAddr(given.devices)) };
     // SAFETY: the tables map this code, its stack and its data where the boot map does.
     unsafe { host::load_root(root.start()) };
     paging::set_kernel_root(root, memory.end);

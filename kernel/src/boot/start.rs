@@ -13,7 +13,7 @@ use crate::process::process::NewProcess;
 use crate::process::{Credentials, Limits, Pid, Process, Task, ids};
 use crate::signal::SignalActions;
 use crate::sync::interrupts;
-use crate::{fs, logger, percpu, random, sched, time, tty, vdso};
+use crate::{devices, fs, logger, percpu, random, sched, time, tty, vdso};
 
 pub(crate) static KERNEL_PROCESS: Once<Arc<Process>> = Once::new();
 
@@ -75,6 +75,7 @@ pub fn boot_cpu(info: &'static BootInfo) -> ! {
     // The boot stack is the idle task's; it is never given back.
     sched::install_idle_task(Task::idle(kernel_process(), KernelStack::borrowed(boot_stack_top())));
     tty::init();
+    devices::start();
     phase("kernel");
 
     smp::start_others(allowed_cpus(machine.cpus));

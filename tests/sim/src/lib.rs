@@ -31,7 +31,8 @@ mod console;
 mod control;
 mod cpu;
 mod crash;
-mod devices;
+pub mod devices;
+pub mod disk;
 mod fresh_process;
 mod image;
 mod interrupts;
@@ -49,6 +50,7 @@ mod state;
 mod timer;
 mod translate;
 pub mod user;
+mod virtqueue;
 mod wait;
 
 use core::marker::PhantomData;

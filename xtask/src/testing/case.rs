@@ -177,6 +177,19 @@ impl Case {
         self
     }
 
+    /// A disk of each guest, under a hypervisor; with `read_only` they cannot write to it.
+    pub fn disk(mut self, bytes: &[u8], read_only: bool) -> Self {
+        let content = lguest::DiskContent::Bytes(bytes.into());
+        self.hypervisor.disks.push(lguest::Disk { content, read_only });
+        self
+    }
+
+    /// What the guests' network reaches, under a hypervisor.
+    pub fn network(mut self, network: lguest::Network) -> Self {
+        self.hypervisor.network = network;
+        self
+    }
+
     /// What the hypervisor is given in place of its guests.
     pub fn module(mut self, module: Module) -> Self {
         self.module = module;

@@ -133,7 +133,7 @@ impl Bench {
     }
 
     fn below_hypervisor(&self, case: &Case, launch: Launch, directory: &Path) -> Result<Launch> {
-        let guest = lguest::guest(&launch)?;
+        let guest = lguest::guest(&launch, &case.hypervisor)?;
         let mut launch = lguest::wrap(&self.workspace, launch, &case.hypervisor, directory)?;
         match (&case.module, &launch.initrd) {
             (Module::Guests, _) | (Module::Changed(_), None) => {}
