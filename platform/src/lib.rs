@@ -40,6 +40,7 @@ mod trap_frame;
 mod hooks;
 mod kernel;
 mod note;
+pub mod patch;
 
 pub use address::{PAGE_SIZE, PageRange, PhysAddr, PhysFrame, PhysRange, VirtAddr};
 pub use boot_info::{BootInfo, Machine, MemoryKind, MemoryRegion, Unusable};
@@ -165,13 +166,52 @@ pub mod object {
 ///
 /// `hooks!(static Backend)` goes through the traits, `hooks!(direct Backend)` calls the backend's own functions with no
 /// trait in the path, `hooks!(table Backend)` goes through tables of function pointers that [`install`] must fill
-/// before the first hook is called, and `hooks!(dyn Backend)` calls methods of `&'static dyn` objects. `install()` exists
-/// in every mode.
+/// before the first hook is called, `hooks!(dyn Backend)` calls methods of `&'static dyn` objects, and `hooks!(patched
+/// Backend)` is a table whose call sites the build records and `patch` rewrites ([`mod@patch`]). `install()` and
+/// `patch()` exist in every mode.
 ///
 /// [`install`]: #table
 #[macro_export]
 macro_rules! hooks {
+    (patched $backend:ty) => {
+        $crate::hooks!(@parts patched $backend);
+
+        // Room for sites that the compiler makes several of where it has compiled one.
+        core::arch::global_asm!(
+            ".pushsection .hook_sites, \"a\", @progbits",
+            ".zero 256",
+            ".popsection"
+        );
+
+        /// Rewrites the recorded call sites, at once after [`install`]; says what became of them.
+        #[inline(never)]
+        pub fn patch(info: &$crate::BootInfo) -> Option<$crate::patch::Patched> {
+            let tables = [
+                cpu::slots(),
+                paging::slots(),
+                interrupts::slots(),
+                clock::slots(),
+                timer::slots(),
+                smp::slots(),
+                console::slots(),
+                power::slots(),
+                devices::slots(),
+                boot::slots(),
+            ];
+            // SAFETY: `install` has filled the slots, no hook has been called, and no other CPU runs.
+            Some(unsafe { $crate::patch::apply(info, &tables) })
+        }
+    };
     ($mode:ident $backend:ty) => {
+        $crate::hooks!(@parts $mode $backend);
+
+        /// Nothing to do: only the `patched` control rewrites call sites.
+        #[inline(always)]
+        pub fn patch(_: &$crate::BootInfo) -> Option<$crate::patch::Patched> {
+            None
+        }
+    };
+    (@parts $mode:ident $backend:ty) => {
         $crate::cpu_hooks!($mode $backend);
         $crate::paging_hooks!($mode $backend);
         $crate::interrupts_hooks!($mode $backend);

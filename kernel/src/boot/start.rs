@@ -31,6 +31,7 @@ pub fn kernel_process() -> Arc<Process> {
 /// First code of the kernel above the platform.
 pub fn boot_cpu(info: &'static BootInfo) -> ! {
     hook::install();
+    let patched = hook::patch(info);
     percpu::init_boot_cpu();
     logger::init();
     mm::set_direct_map(info.direct_map);
@@ -44,6 +45,12 @@ pub fn boot_cpu(info: &'static BootInfo) -> ! {
     }
     parameters::set(info.command_line);
     log::info!("Monoguest {} on {}", env!("CARGO_PKG_VERSION"), <hook::Backend as platform::Platform>::NAME);
+    if let Some(patched) = patched {
+        log::info!("{patched}");
+        if !patched.is_complete() {
+            end::unusable(&"the dispatch control `patched` has hook call sites that were not patched");
+        }
+    }
     phase("memory");
 
     let machine = match hook::boot::discover() {

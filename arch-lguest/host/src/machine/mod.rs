@@ -10,7 +10,6 @@ mod paging;
 mod power;
 mod run;
 mod start;
-mod start_info;
 mod switch;
 mod time;
 mod uart;

@@ -4,13 +4,13 @@ use core::fmt::{self, Write};
 use core::sync::atomic::AtomicU32;
 
 use lguest_abi::{LguestData, ShutdownReason};
-use platform::{Nanoseconds, VirtAddr};
+use platform::{Nanoseconds, Unusable, VirtAddr};
 
 use super::cpu::{self, UserState};
 use super::hardware::{Hardware, MOST_DRIVES, MachineDrive};
 use super::options::Restart;
 use super::paging::{forget, load_root, loaded_root};
-use super::power::{self, Channel, Unusable};
+use super::power::{self, Channel};
 use super::start::{self, Found};
 use super::switch::{self, block};
 use super::{apic, time, uart};

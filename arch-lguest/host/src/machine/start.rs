@@ -3,15 +3,14 @@
 use core::slice;
 use core::sync::atomic::AtomicU64;
 
-use platform::{PAGE_SIZE, PhysAddr, PhysRange};
+use arch_x86::start_info::StartInfo;
+use platform::{PAGE_SIZE, PhysAddr, PhysRange, Unusable};
 
 use super::cpu::{self, Features};
 use super::frames::Frames;
 use super::hardware::Hardware;
 use super::options::Options;
 use super::paging::{self, direct};
-use super::power::Unusable;
-use super::start_info::StartInfo;
 use super::{apic, time};
 use crate::archive::{Description, DiskSource, Guests, MOST_GUESTS, Network};
 use crate::clock::Scale;
@@ -51,7 +50,8 @@ const PAGES_PER_TABLE: u64 = 32;
 
 /// Finds everything, or says what is missing.
 pub fn find(start_info: u64) -> Result<Found, Unusable> {
-    let given = StartInfo::read(start_info)?;
+    // SAFETY: the first page tables and those that follow show it there; what the loader gave is left alone.
+    let given = unsafe { StartInfo::read(start_info, direct(PhysAddr(0)))? };
     let features = cpu::init()?;
     let mut frames = Frames::new(&given);
     let end = frames.end();
