@@ -26,6 +26,14 @@ unsafe fn call(number: Hypercall, first: u64, second: u64, third: u64) -> u64 {
     result
 }
 
+/// A call that may stand in the ring and does not. Those change nothing in memory that is the kernel's.
+#[inline(never)]
+pub fn call_at_once(number: Hypercall, first: u64, second: u64, third: u64) {
+    debug_assert!(number.may_wait());
+    // SAFETY: what the ring's calls do is forget or load translations, which their callers answer for, or pass on text.
+    unsafe { call(number, first, second, third) };
+}
+
 /// Names the shared page; the first call of all.
 ///
 /// # Safety
@@ -103,6 +111,15 @@ pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
 pub unsafe fn write_console(text: PhysAddr, bytes: u64) {
     // SAFETY: as the caller promised.
     unsafe { call(Hypercall::Notify, text.0, bytes, 0) };
+}
+
+/// Has the host look at a device.
+///
+/// # Safety
+/// `device` is the guest-physical address of a descriptor in the page of devices.
+pub unsafe fn notify_device(device: PhysAddr, what: u64) {
+    // SAFETY: as the caller promised; what the device may read and write was handed to it before.
+    unsafe { call(Hypercall::Notify, device.0, what, 0) };
 }
 
 /// Takes console input; returns how many bytes.

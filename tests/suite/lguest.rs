@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use super::{console, ends, programs, shell};
-use crate::lguest::{Guest, Hypervisor, archive};
+use crate::lguest::{Guest, GuestDisk, Hypervisor, Network, archive};
 use crate::testing::case::{Case, Files, Module, case};
 use crate::variant::{Backend, Dispatch, Product};
 use crate::workspace::Workspace;
 
 /// The cases.
 pub fn cases(workspace: &Workspace) -> Result<Vec<Case>> {
-    let mut cases = vec![hostile(1, 700), side_by_side()];
+    let mut cases = vec![hostile(1, 850), side_by_side()];
     cases.extend(BAD_MODULES.iter().map(|&(name, change, reason)| {
         attack(&format!("lguest/{name}"))
             .module(change.map_or(Module::Missing, Module::Changed))
@@ -73,6 +73,8 @@ fn attack(name: &str) -> Case {
 fn hostile(seed: u64, lives: u64) -> Case {
     attack(&format!("lguest/hostile-{seed}"))
         .guests(2, "counters restart=1000000")
+        .disk(&[0x5a; 64 * 512], false)
+        .network(Network::Guests)
         .append(&format!("seed={seed} lives={lives}"))
         .wait_for("neighbour: watching")
         .wait_for(&format!("hostile: lives survived by the host: {lives}"))
@@ -88,7 +90,7 @@ fn hostile(seed: u64, lives: u64) -> Case {
 type Change = fn(Guest, &Hypervisor) -> Vec<u8>;
 
 /// Name, what is given in place of a guest, and what is said of it.
-const BAD_MODULES: [(&str, Option<Change>, &str); 8] = [
+const BAD_MODULES: [(&str, Option<Change>, &str); 11] = [
     ("no-guest", None, "there is no guest"),
     ("no-archive", Some(|guest, _| guest.image), "no archive of guests"),
     ("truncated-module", Some(|guest, args| cut(archive(&guest, args), 9000)), "cut off"),
@@ -102,6 +104,26 @@ const BAD_MODULES: [(&str, Option<Change>, &str); 8] = [
         "no-elf",
         Some(|guest, args| archive(&Guest { image: b"#!/bin/sh\n".to_vec(), ..guest }, args)),
         "cut off",
+    ),
+    (
+        "odd-disk",
+        Some(|guest, args| {
+            archive(&Guest { disks: vec![GuestDisk::of_bytes(vec![0; 1000], true)], ..guest }, args)
+        }),
+        "whole sectors",
+    ),
+    (
+        "no-drive",
+        Some(|guest, args| archive(&Guest { disks: vec![GuestDisk::of_qemu(0, true)], ..guest }, args)),
+        "a drive that the machine does not have",
+    ),
+    (
+        "no-card",
+        Some(|guest, _| {
+            let user = Hypervisor { network: Network::User(String::new()), ..Hypervisor::default() };
+            archive(&guest, &user)
+        }),
+        "the machine has no network card",
     ),
     (
         "small-guest",

@@ -16,7 +16,7 @@ use platform::{
 
 use crate::data::{DATA, physical};
 use crate::trap::entry;
-use crate::{host, power, time};
+use crate::{devices, host, power, ring, time};
 
 unsafe extern "C" {
     static text_start: [u8; 0];
@@ -93,13 +93,20 @@ unsafe fn prepare(boot_info: u64) -> Result<&'static BootInfo, Unusable> {
     // Address 0 is better left alone.
     map.carve(PhysRange { start: PhysAddr(0), end: PhysAddr(1) }, None)?;
     let image = PhysRange { start: PhysAddr(address(&raw const text_start) - IMAGE_BASE), end: image_end() };
-    let mut taken = [(image, MemoryKind::Kernel); 4];
+    let mut taken = [(image, MemoryKind::Kernel); 5];
     let range = |start: u64, bytes: u64| PhysRange { start: PhysAddr(start), end: PhysAddr(start + bytes) };
     taken[1] = (range(boot_info, size_of::<lguest_abi::BootInfo>() as u64), MemoryKind::Reclaimable);
     let command_line_bytes = given.command_line_bytes.min(MOST_COMMAND_LINE);
+    // SAFETY: the boot map shows the host's text at its own address.
+    let command_line = unsafe { text(VirtAddr(given.command_line), command_line_bytes) };
+    if command_line.split(|byte| byte.is_ascii_whitespace()).any(|word| word == RING_OFF) {
+        ring::switch_off();
+    }
     taken[2] = (range(given.command_line, command_line_bytes), MemoryKind::Reclaimable);
     let initramfs = range(given.initramfs, given.initramfs_bytes);
     taken[3] = (initramfs, MemoryKind::Initramfs);
+    let device_bytes = if given.devices == 0 { 0 } else { size_of::<lguest_abi::DevicePage>() as u64 };
+    taken[4] = (range(given.devices, device_bytes), MemoryKind::Kernel);
     for (range, kind) in taken.into_iter().filter(|(range, _)| range.bytes() > 0) {
         map.carve(range, Some(kind))?;
     }
@@ -109,6 +116,8 @@ unsafe fn prepare(boot_info: u64) -> Result<&'static BootInfo, Unusable> {
     let mut bump = unsafe { Bump::new(room) };
     let root = translations(&mut bump, &map)?;
     map.carve(bump.used(), Some(MemoryKind::Kernel))?;
+    // SAFETY: the host says so; the page was taken out of the memory that anybody uses above.
+    unsafe { devices::set_page(PhysAddr(given.devices)) };
     // SAFETY: the tables map this code, its stack and its data where the boot map does.
     unsafe { host::load_root(root.start()) };
     paging::set_kernel_root(root, memory.end);
@@ -121,12 +130,7 @@ unsafe fn prepare(boot_info: u64) -> Result<&'static BootInfo, Unusable> {
         let info = (&raw mut (*facts).info).cast::<BootInfo>();
         info.write(BootInfo {
             memory: core::slice::from_raw_parts(regions, map.regions().len()),
-            command_line: if command_line_bytes == 0 {
-                &[]
-            } else {
-                let text = direct(PhysAddr(given.command_line)).as_ptr::<u8>();
-                core::slice::from_raw_parts(text, command_line_bytes as usize)
-            },
+            command_line: text(direct(PhysAddr(given.command_line)), command_line_bytes),
             initramfs: (given.initramfs_given != 0).then_some(initramfs),
             direct_map: DIRECT_MAP,
             kernel_window: KERNEL_WINDOW,
@@ -134,6 +138,13 @@ unsafe fn prepare(boot_info: u64) -> Result<&'static BootInfo, Unusable> {
         });
         Ok(&*info)
     }
+}
+
+/// # Safety
+/// There are so many bytes at `start` while the reference lives.
+unsafe fn text<'a>(start: VirtAddr, bytes: u64) -> &'a [u8] {
+    // SAFETY: as the caller promised.
+    if bytes == 0 { &[] } else { unsafe { core::slice::from_raw_parts(start.as_ptr(), bytes as usize) } }
 }
 
 fn address(symbol: *const [u8; 0]) -> VirtAddr {
@@ -154,9 +165,15 @@ fn check_reserved(given: &lguest_abi::BootInfo, memory_end: PhysAddr) -> Result<
     Ok(())
 }
 
+/// The parameter with which no call waits in the ring.
+const RING_OFF: &[u8] = b"lguest.ring=off";
+
+/// What the host's tables have too.
+const LARGE_PAGES: LargePages = LargePages { two_mebibyte: true, gibibyte: false };
+
 /// The kernel's own space: the direct map and the image by its sections.
 fn translations(bump: &mut Bump, map: &MemoryMap) -> Result<PhysFrame, Unusable> {
-    let mut tables = KernelTables::new(bump, LargePages::NONE)?;
+    let mut tables = KernelTables::new(bump, LARGE_PAGES)?;
     tables.direct_map(map.regions())?;
     tables.windows()?;
     let read = Protection::READ;

@@ -6,13 +6,14 @@ mod entry;
 mod frames;
 mod options;
 mod paging;
+mod pci;
 mod power;
 mod run;
 mod start;
-mod start_info;
 mod switch;
 mod time;
 mod uart;
+mod virtio;
 
 use core::fmt::Write;
 

@@ -1,13 +1,16 @@
 //! The lguest hypervisor (`arch-lguest/host`): what QEMU must be given so that it runs a guest.
 //!
 //! A PVH loader hands over one module only, so the guests are packed into an archive: for each a folder with `image`,
-//! `initramfs`, `cmdline` and `config` (`arch-lguest/host/src/archive.rs`).
+//! `initramfs`, `cmdline`, `config` and its disks (`arch-lguest/host/src/archive.rs`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+mod devices;
+
+pub use self::devices::{Disk, DiskContent, GuestDisk, Network};
 use crate::cpio::{Node, Writer};
 use crate::qemu::Launch;
 use crate::report::Usage;
@@ -27,6 +30,17 @@ pub struct Hypervisor {
     #[arg(long = "share", value_name = "SHARE", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub shares: Vec<u32>,
 
+    /// lguest: a disk, from a raw image: /dev/vda, /dev/vdb, …. Each guest has its own copy of FILE, which is lost at the end.
+    /// qemu:FILE is written to, and is the first guest's alone; with ,ro behind it, it is every guest's, and none can write.
+    /// Up to four times
+    #[arg(long = "disk", value_name = "[qemu:]FILE[,ro]")]
+    pub disks: Vec<Disk>,
+
+    /// lguest: what the guests' network reaches: none, guests, or user (QEMU's user network); QEMU's options for that may
+    /// follow, as in user,hostfwd=tcp::8080-:80
+    #[arg(long, value_name = "NETWORK", default_value = "none")]
+    pub network: Network,
+
     /// lguest: words for the hypervisor: counters (print what each guest has cost), restart=asked, restart=N
     #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true)]
     pub hypervisor_append: String,
@@ -34,7 +48,13 @@ pub struct Hypervisor {
 
 impl Default for Hypervisor {
     fn default() -> Self {
-        Self { guests: 1, shares: Vec::new(), hypervisor_append: String::new() }
+        Self {
+            guests: 1,
+            shares: Vec::new(),
+            disks: Vec::new(),
+            network: Network::None,
+            hypervisor_append: String::new(),
+        }
     }
 }
 
@@ -54,16 +74,19 @@ pub struct Guest {
     pub command_line: String,
     /// Memory in MiB
     pub memory: u32,
+    /// Disks
+    pub disks: Vec<GuestDisk>,
 }
 
-/// The guest that `launch` would start without a hypervisor.
-pub fn guest(launch: &Launch) -> Result<Guest> {
+/// The guest that `launch` would start without a hypervisor, with the disks of `args`.
+pub fn guest(launch: &Launch, args: &Hypervisor) -> Result<Guest> {
     let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     Ok(Guest {
         image: read(&launch.image)?,
         initramfs: launch.initrd.as_deref().map(read).transpose()?,
         command_line: launch.append.clone(),
         memory: launch.hardware.memory,
+        disks: devices::for_guests(&args.disks)?,
     })
 }
 
@@ -73,7 +96,9 @@ pub fn archive(guest: &Guest, args: &Hypervisor) -> Vec<u8> {
     for number in 0..args.guests {
         let share =
             args.shares.get(usize::from(number)).map_or(String::new(), |share| format!("share={share}\n"));
-        let config = format!("memory={}\n{share}", guest.memory);
+        let disks = || guest.disks.iter().filter(|disk| number == 0 || disk.is_shared());
+        let lines: String = disks().map(GuestDisk::line).collect();
+        let config = format!("memory={}\n{share}{}{lines}", guest.memory, args.network.line());
         let mut file = |name: &str, bytes: &[u8]| {
             archive.entry(&format!("{number}/{name}"), &Node::File(bytes.to_vec()), 0o644);
         };
@@ -82,6 +107,11 @@ pub fn archive(guest: &Guest, args: &Hypervisor) -> Vec<u8> {
         file("image", &guest.image);
         if let Some(initramfs) = &guest.initramfs {
             file("initramfs", initramfs);
+        }
+        for (at, disk) in disks().enumerate() {
+            if let Some(bytes) = disk.module() {
+                file(&format!("disk{at}"), bytes);
+            }
         }
     }
     archive.finish()
@@ -95,8 +125,14 @@ pub fn wrap(workspace: &Workspace, launch: Launch, args: &Hypervisor, directory:
     if args.shares.len() > usize::from(args.guests) {
         return Err(Usage("there are more --share than guests".to_owned()).into());
     }
+    if args.disks.len() > devices::MOST_DISKS {
+        return Err(Usage(format!("a guest has at most {} disks", devices::MOST_DISKS)).into());
+    }
     let memory = launch.hardware.memory;
-    let archive = archive(&guest(&launch)?, args);
+    let guest = guest(&launch, args)?;
+    let archive = archive(&guest, args);
+    let own_bytes: usize = guest.disks.iter().map(GuestDisk::own_bytes).sum();
+    let more_bytes = own_bytes * usize::from(args.guests) + devices::DRIVER_BYTES;
     let path = directory.join("guests.cpio");
     fs::write(&path, &archive).with_context(|| format!("cannot write {}", path.display()))?;
 
@@ -104,7 +140,8 @@ pub fn wrap(workspace: &Workspace, launch: Launch, args: &Hypervisor, directory:
     launch.image = hypervisor_path(workspace);
     launch.initrd = Some(path);
     launch.append.clone_from(&args.hypervisor_append);
-    launch.hardware.memory = machine_memory(memory, args.guests, archive.len());
+    launch.hardware.memory = machine_memory(memory, args.guests, archive.len() + more_bytes);
+    devices::add(&mut launch.hardware, &args.disks, &args.network);
     Ok(launch)
 }
 
@@ -114,7 +151,7 @@ const LOW_MEMORY: u32 = 2048;
 const HOLE_END: u32 = 4096;
 
 /// MiB for the machine: each guest's memory on a boundary of 2 MiB, a thirty-second of it for shadow tables (half a MiB at
-/// least), the module, and room for the hypervisor.
+/// least), the module with copies of the disks that can be written, and room for the hypervisor.
 fn machine_memory(guest: u32, guests: u8, module_bytes: usize) -> u32 {
     let each = guest.next_multiple_of(2) + 2 + guest.div_ceil(32).max(1);
     let module = u32::try_from(module_bytes >> 20).unwrap_or(u32::MAX / 2) + 1;
