@@ -105,6 +105,15 @@ pub unsafe fn write_console(text: PhysAddr, bytes: u64) {
     unsafe { call(Hypercall::Notify, text.0, bytes, 0) };
 }
 
+/// Has the host look at a device.
+///
+/// # Safety
+/// `device` is the guest-physical address of a descriptor in the page of devices.
+pub unsafe fn notify_device(device: PhysAddr, what: u64) {
+    // SAFETY: as the caller promised; what the device may read and write was handed to it before.
+    unsafe { call(Hypercall::Notify, device.0, what, 0) };
+}
+
 /// Takes console input; returns how many bytes.
 ///
 /// # Safety

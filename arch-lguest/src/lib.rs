@@ -21,6 +21,7 @@ pub mod boot;
 mod console;
 mod cpu;
 mod data;
+mod devices;
 mod host;
 mod interrupts;
 mod irq;
@@ -33,11 +34,12 @@ mod trap;
 
 use core::marker::PhantomData;
 
-use platform::Kernel;
+use platform::{DeviceBus, Kernel};
 
 pub use boot::LguestBoot;
 pub use console::LguestConsole;
 pub use cpu::LguestCpu;
+pub use devices::LguestDevices;
 pub use interrupts::LguestInterrupts;
 pub use paging::LguestPaging;
 pub use power::LguestPower;
@@ -50,12 +52,14 @@ pub struct Lguest<K>(PhantomData<K>);
 
 impl<K: Kernel> platform::Platform for Lguest<K> {
     const NAME: &'static str = "lguest";
+    const DEVICES: DeviceBus = DeviceBus::Virtio;
     type Cpu = LguestCpu<K>;
     type Paging = LguestPaging<K>;
     type Interrupts = LguestInterrupts<K>;
     type Clock = LguestClock<K>;
     type Timer = LguestTimer<K>;
     type Smp = LguestSmp<K>;
+    type Devices = LguestDevices<K>;
     type Console = LguestConsole<K>;
     type Power = LguestPower<K>;
     type Boot = LguestBoot<K>;

@@ -30,6 +30,8 @@ mod console;
 #[cfg(feature = "pc")]
 pub mod cpu;
 #[cfg(feature = "pc")]
+mod devices;
+#[cfg(feature = "pc")]
 mod firmware;
 #[cfg(feature = "pc")]
 pub mod interrupts;
@@ -50,7 +52,8 @@ mod trap;
 
 #[cfg(feature = "pc")]
 pub use pc::{
-    Bare, Native, Pc, PcBoot, PcClock, PcConsole, PcCpu, PcInterrupts, PcPaging, PcPower, PcSmp, PcTimer,
+    Bare, Native, Pc, PcBoot, PcClock, PcConsole, PcCpu, PcDevices, PcInterrupts, PcPaging, PcPower, PcSmp,
+    PcTimer,
 };
 
 #[cfg(feature = "pc")]

@@ -2,12 +2,13 @@
 
 use core::marker::PhantomData;
 
-use platform::Kernel;
+use platform::{DeviceBus, Kernel};
 
 pub use crate::bare::Bare;
 pub use crate::boot::PcBoot;
 pub use crate::console::PcConsole;
 pub use crate::cpu::PcCpu;
+pub use crate::devices::PcDevices;
 pub use crate::interrupts::PcInterrupts;
 use crate::machine::Machine;
 pub use crate::paging::PcPaging;
@@ -24,12 +25,14 @@ pub type Native<K> = Pc<K, Bare>;
 
 impl<K: Kernel, M: Machine> platform::Platform for Pc<K, M> {
     const NAME: &'static str = M::NAME;
+    const DEVICES: DeviceBus = DeviceBus::None;
     type Cpu = PcCpu<K, M>;
     type Paging = PcPaging<K, M>;
     type Interrupts = PcInterrupts<K, M>;
     type Clock = PcClock<K, M>;
     type Timer = PcTimer<K, M>;
     type Smp = PcSmp<K, M>;
+    type Devices = PcDevices<K, M>;
     type Console = PcConsole<K, M>;
     type Power = PcPower<K, M>;
     type Boot = PcBoot<K, M>;

@@ -22,11 +22,24 @@ pub use arch_lguest as backend;
 #[cfg(all(target_os = "none", not(any(feature = "native", feature = "vmi", feature = "lguest"))))]
 compile_error!("name a backend: --features native, vmi or lguest");
 
+/// Whether there can be devices below.
+pub const DEVICES: platform::DeviceBus = <Backend as platform::Platform>::DEVICES;
+
 #[cfg(feature = "dispatch-table")]
 platform::hooks!(table Backend);
 #[cfg(all(feature = "dispatch-direct", not(feature = "dispatch-table")))]
 platform::hooks!(direct Backend);
 #[cfg(all(feature = "dispatch-dyn", not(any(feature = "dispatch-direct", feature = "dispatch-table"))))]
 platform::hooks!(dyn Backend);
-#[cfg(not(any(feature = "dispatch-direct", feature = "dispatch-table", feature = "dispatch-dyn")))]
+#[cfg(all(
+    feature = "dispatch-patched",
+    not(any(feature = "dispatch-direct", feature = "dispatch-table", feature = "dispatch-dyn"))
+))]
+platform::hooks!(patched Backend);
+#[cfg(not(any(
+    feature = "dispatch-direct",
+    feature = "dispatch-table",
+    feature = "dispatch-dyn",
+    feature = "dispatch-patched"
+)))]
 platform::hooks!(static Backend);

@@ -8,6 +8,7 @@
 extern crate alloc;
 
 pub mod boot;
+pub mod devices;
 pub mod errno;
 pub mod exec;
 pub mod fs;

@@ -40,6 +40,7 @@ mod trap_frame;
 mod hooks;
 mod kernel;
 mod note;
+pub mod patch;
 
 pub use address::{PAGE_SIZE, PageRange, PhysAddr, PhysFrame, PhysRange, VirtAddr};
 pub use boot_info::{BootInfo, Machine, MemoryKind, MemoryRegion, Unusable};
@@ -51,6 +52,7 @@ pub use hooks::boot::Boot;
 pub use hooks::clock::{Clock, UserClock};
 pub use hooks::console::Console;
 pub use hooks::cpu::{Cpu, ExtendedState, IrqState, UserBases};
+pub use hooks::devices::{Device, DeviceBus, DeviceEvents, DeviceId, Devices, QueueLayout};
 pub use hooks::interrupts::{InterruptError, Interrupts, MessageAddress};
 pub use hooks::paging::{ForkMode, Mapping, OutOfFrames, Paging, Root};
 pub use hooks::power::{End, Power};
@@ -65,12 +67,14 @@ pub use trap_frame::TrapFrame;
 
 /// Version of this contract. It changes whenever a hook, a shared type or a promise does; an image carries it in its
 /// [`ImageNote`].
-pub const CONTRACT_VERSION: u32 = 2;
+pub const CONTRACT_VERSION: u32 = 3;
 
 /// Everything the kernel asks of what is below it, one associated type a part.
 pub trait Platform {
     /// Short name, as `--features` spells it (`native`, `vmi`, …).
     const NAME: &'static str;
+    /// Whether there can be devices below. An image for a platform that has none has no driver either.
+    const DEVICES: DeviceBus;
     /// Interrupt flag, waiting, kernel stack, user register state.
     type Cpu: Cpu;
     /// Address spaces and translations.
@@ -83,6 +87,8 @@ pub trait Platform {
     type Timer: Timer;
     /// Other CPUs.
     type Smp: Smp;
+    /// Virtio devices.
+    type Devices: Devices;
     /// Early output and input.
     type Console: Console;
     /// The end of the machine, and what it tells whoever started it.
@@ -108,6 +114,7 @@ pub const HOOKS: &[&[Hook]] = &[
     hooks::clock::HOOKS,
     hooks::timer::HOOKS,
     hooks::smp::HOOKS,
+    hooks::devices::HOOKS,
     hooks::console::HOOKS,
     hooks::power::HOOKS,
     hooks::boot::HOOKS,
@@ -119,6 +126,7 @@ pub mod table {
     pub use crate::hooks::clock::Table as Clock;
     pub use crate::hooks::console::Table as Console;
     pub use crate::hooks::cpu::Table as Cpu;
+    pub use crate::hooks::devices::Table as Devices;
     pub use crate::hooks::interrupts::Table as Interrupts;
     pub use crate::hooks::paging::Table as Paging;
     pub use crate::hooks::power::Table as Power;
@@ -132,6 +140,7 @@ pub mod object {
     pub use crate::hooks::clock::Object as Clock;
     pub use crate::hooks::console::Object as Console;
     pub use crate::hooks::cpu::Object as Cpu;
+    pub use crate::hooks::devices::Object as Devices;
     pub use crate::hooks::interrupts::Object as Interrupts;
     pub use crate::hooks::paging::Object as Paging;
     pub use crate::hooks::power::Object as Power;
@@ -144,6 +153,7 @@ pub mod object {
         pub use crate::hooks::clock::Through as Clock;
         pub use crate::hooks::console::Through as Console;
         pub use crate::hooks::cpu::Through as Cpu;
+        pub use crate::hooks::devices::Through as Devices;
         pub use crate::hooks::interrupts::Through as Interrupts;
         pub use crate::hooks::paging::Through as Paging;
         pub use crate::hooks::power::Through as Power;
@@ -156,19 +166,59 @@ pub mod object {
 ///
 /// `hooks!(static Backend)` goes through the traits, `hooks!(direct Backend)` calls the backend's own functions with no
 /// trait in the path, `hooks!(table Backend)` goes through tables of function pointers that [`install`] must fill
-/// before the first hook is called, and `hooks!(dyn Backend)` calls methods of `&'static dyn` objects. `install()` exists
-/// in every mode.
+/// before the first hook is called, `hooks!(dyn Backend)` calls methods of `&'static dyn` objects, and `hooks!(patched
+/// Backend)` is a table whose call sites the build records and `patch` rewrites ([`mod@patch`]). `install()` and
+/// `patch()` exist in every mode.
 ///
 /// [`install`]: #table
 #[macro_export]
 macro_rules! hooks {
+    (patched $backend:ty) => {
+        $crate::hooks!(@parts patched $backend);
+
+        // Room for sites that the compiler makes several of where it has compiled one.
+        core::arch::global_asm!(
+            ".pushsection .hook_sites, \"a\", @progbits",
+            ".zero 256",
+            ".popsection"
+        );
+
+        /// Rewrites the recorded call sites, at once after [`install`]; says what became of them.
+        #[inline(never)]
+        pub fn patch(info: &$crate::BootInfo) -> Option<$crate::patch::Patched> {
+            let tables = [
+                cpu::slots(),
+                paging::slots(),
+                interrupts::slots(),
+                clock::slots(),
+                timer::slots(),
+                smp::slots(),
+                console::slots(),
+                power::slots(),
+                devices::slots(),
+                boot::slots(),
+            ];
+            // SAFETY: `install` has filled the slots, no hook has been called, and no other CPU runs.
+            Some(unsafe { $crate::patch::apply(info, &tables) })
+        }
+    };
     ($mode:ident $backend:ty) => {
+        $crate::hooks!(@parts $mode $backend);
+
+        /// Nothing to do: only the `patched` control rewrites call sites.
+        #[inline(always)]
+        pub fn patch(_: &$crate::BootInfo) -> Option<$crate::patch::Patched> {
+            None
+        }
+    };
+    (@parts $mode:ident $backend:ty) => {
         $crate::cpu_hooks!($mode $backend);
         $crate::paging_hooks!($mode $backend);
         $crate::interrupts_hooks!($mode $backend);
         $crate::clock_hooks!($mode $backend);
         $crate::timer_hooks!($mode $backend);
         $crate::smp_hooks!($mode $backend);
+        $crate::devices_hooks!($mode $backend);
         $crate::console_hooks!($mode $backend);
         $crate::power_hooks!($mode $backend);
         $crate::boot_hooks!($mode $backend);
@@ -181,6 +231,9 @@ macro_rules! hooks {
             clock::install();
             timer::install();
             smp::install();
+            if matches!(<$backend as $crate::Platform>::DEVICES, $crate::DeviceBus::Virtio) {
+                devices::install();
+            }
             console::install();
             power::install();
             boot::install();

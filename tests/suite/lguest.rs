@@ -1,18 +1,19 @@
 //! The lguest hypervisor itself (`arch-lguest/host`): a guest that attacks it, and modules that are no good.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use anyhow::Result;
 
 use super::{console, ends, programs, shell};
-use crate::lguest::{Guest, Hypervisor, archive};
+use crate::lguest::{Guest, Hypervisor, Network, archive};
 use crate::testing::case::{Case, Files, Module, case};
 use crate::variant::{Backend, Dispatch, Product};
 use crate::workspace::Workspace;
 
 /// The cases.
 pub fn cases(workspace: &Workspace) -> Result<Vec<Case>> {
-    let mut cases = vec![hostile(1, 700), side_by_side()];
+    let mut cases = vec![hostile(1, 850), side_by_side()];
     cases.extend(BAD_MODULES.iter().map(|&(name, change, reason)| {
         attack(&format!("lguest/{name}"))
             .module(change.map_or(Module::Missing, Module::Changed))
@@ -73,6 +74,8 @@ fn attack(name: &str) -> Case {
 fn hostile(seed: u64, lives: u64) -> Case {
     attack(&format!("lguest/hostile-{seed}"))
         .guests(2, "counters restart=1000000")
+        .disk(&[0x5a; 64 * 512], false)
+        .network(Network::Guests)
         .append(&format!("seed={seed} lives={lives}"))
         .wait_for("neighbour: watching")
         .wait_for(&format!("hostile: lives survived by the host: {lives}"))
@@ -88,7 +91,7 @@ fn hostile(seed: u64, lives: u64) -> Case {
 type Change = fn(Guest, &Hypervisor) -> Vec<u8>;
 
 /// Name, what is given in place of a guest, and what is said of it.
-const BAD_MODULES: [(&str, Option<Change>, &str); 8] = [
+const BAD_MODULES: [(&str, Option<Change>, &str); 9] = [
     ("no-guest", None, "there is no guest"),
     ("no-archive", Some(|guest, _| guest.image), "no archive of guests"),
     ("truncated-module", Some(|guest, args| cut(archive(&guest, args), 9000)), "cut off"),
@@ -102,6 +105,11 @@ const BAD_MODULES: [(&str, Option<Change>, &str); 8] = [
         "no-elf",
         Some(|guest, args| archive(&Guest { image: b"#!/bin/sh\n".to_vec(), ..guest }, args)),
         "cut off",
+    ),
+    (
+        "odd-disk",
+        Some(|guest, args| archive(&Guest { disks: vec![(Arc::new([0; 1000]), true)], ..guest }, args)),
+        "whole sectors",
     ),
     (
         "small-guest",

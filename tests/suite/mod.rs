@@ -6,6 +6,7 @@ mod arguments;
 mod backends;
 mod conformance;
 mod console;
+mod dispatch;
 mod elf;
 mod elf_files;
 mod ends;
@@ -44,6 +45,7 @@ pub fn cases(workspace: &Workspace, extent: Extent) -> Result<Vec<Case>> {
     cases.extend(console::cases());
     cases.extend(programs::cases(workspace)?);
     cases.extend(backends::under_vmi(&cases, extent));
+    cases.extend(dispatch::cases());
     let mut names = BTreeSet::new();
     if let Some(twice) = cases.iter().find(|case| !names.insert(case.name.as_str())) {
         bail!("the suite has two cases named {}", twice.name);

@@ -37,6 +37,8 @@ pub enum Dispatch {
     Table,
     /// Through methods of `&'static dyn` objects
     Dyn,
+    /// Through a table, at call sites that are patched at boot to direct calls or native instructions
+    Patched,
 }
 
 /// A cargo profile of the workspace.
@@ -84,6 +86,11 @@ impl Product {
             Self::RomGuest => "rom-guest",
             Self::Hostile => "lguest-hostile",
         }
+    }
+
+    /// Whether it can be built in each dispatch mode.
+    pub fn has_dispatch(self) -> bool {
+        matches!(self, Self::Monoguest | Self::Conformance)
     }
 
     /// The executable in it.
@@ -175,6 +182,7 @@ impl Variant {
             Dispatch::Direct => backend + ",dispatch-direct",
             Dispatch::Table => backend + ",dispatch-table",
             Dispatch::Dyn => backend + ",dispatch-dyn",
+            Dispatch::Patched => backend + ",dispatch-patched",
         }
     }
 

@@ -1,14 +1,14 @@
 //! What a guest starts with.
 
 /// Version of this interface: changes whenever a number, a layout or a rule does.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 /// `magic` of [`BootInfo`]: "lguest64", as bytes in memory.
 pub const BOOT_MAGIC: u64 = u64::from_le_bytes(*b"lguest64");
 /// The longest command line, in bytes.
 pub const MOST_COMMAND_LINE: u64 = 4096;
 
 /// The facts of the boot. RSI has its guest-physical address at entry; it lies in the first MiB, which holds nothing
-/// else than it and the command line.
+/// else than it, the command line and the devices' page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct BootInfo {
@@ -40,6 +40,9 @@ pub struct BootInfo {
     pub guest: u64,
     /// How often the host had started it before.
     pub earlier_starts: u64,
+    /// Guest-physical address of the [`crate::DevicePage`]; 0 if there are no devices. It stays in use while the guest
+    /// runs.
+    pub devices: u64,
 }
 
 #[cfg(test)]
@@ -48,9 +51,10 @@ mod tests {
 
     #[test]
     fn the_facts_are_laid_out_as_documented() {
-        assert_eq!(size_of::<BootInfo>(), 104);
+        assert_eq!(size_of::<BootInfo>(), 112);
         assert_eq!(core::mem::offset_of!(BootInfo, memory_bytes), 0x10);
         assert_eq!(core::mem::offset_of!(BootInfo, reserve_end), 0x50);
+        assert_eq!(core::mem::offset_of!(BootInfo, devices), 0x68);
         assert_eq!(BOOT_MAGIC.to_le_bytes(), *b"lguest64");
     }
 }

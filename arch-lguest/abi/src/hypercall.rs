@@ -25,8 +25,9 @@ pub enum Hypercall {
     SetPte = 14,
     /// `(root, index)`: forgets what lies below one top-level entry.
     SetPgd = 15,
-    /// `(text: guest-physical, bytes)`: prints `bytes` (at most [`MOST_TEXT`]) on the guest's console. Later also the
-    /// kick of a virtio queue.
+    /// `(text: guest-physical, bytes)`: prints `bytes` (at most [`MOST_TEXT`]) on the guest's console. If the address is
+    /// that of a device in the [`crate::DevicePage`], `(device, what)`: see [`crate::NOTIFY_STATUS`] and
+    /// [`crate::NOTIFY_QUEUE`].
     Notify = 17,
     /// `()`: delivers what is pending, and nothing else.
     SendInterrupts = 19,

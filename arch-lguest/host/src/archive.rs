@@ -1,10 +1,17 @@
 //! The one module the host is given: a newc cpio archive with a folder a guest.
 //!
 //! `0/image` is the first guest's kernel, `0/initramfs`, `0/cmdline` and `0/config` are there if it has them; `1/…` is the
-//! second's. `config` has lines `name=value`: `memory` in MiB, `share` of the processor relative to the others'.
+//! second's. `config` has lines `name=value`: `memory` in MiB, `share` of the processor relative to the others', `disk` once for
+//! each disk (`module` for the file `disk0`, `disk1`, … of its place in the list, `drive:N` for the machine's N-th drive, either with
+//! `,ro` behind it), `network` (`guests` or `user`).
+
+use crate::devices::port::SECTOR;
 
 /// The most guests.
 pub const MOST_GUESTS: usize = 8;
+
+/// The most disks of a guest.
+pub const MOST_DISKS: usize = 4;
 
 /// Why the module cannot be used: one line for the user.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,15 +30,70 @@ pub struct Description<'a> {
     pub memory_bytes: u64,
     /// Its part of the processor's time, relative to those of the others.
     pub share: Share,
+    /// Disks.
+    pub disks: [Option<Disk<'a>>; MOST_DISKS],
+    /// What it can reach.
+    pub network: Network,
+}
+
+/// A disk of a guest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Disk<'a> {
+    /// Where its sectors are.
+    pub source: DiskSource<'a>,
+    /// Whether it cannot be written.
+    pub read_only: bool,
+}
+
+/// Where a disk's sectors are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskSource<'a> {
+    /// Here; changes are lost at the end.
+    Module(&'a [u8]),
+    /// On a drive of the machine, by its number.
+    Drive(usize),
+}
+
+/// What a guest's network reaches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Network {
+    /// It has none.
+    None,
+    /// The other guests.
+    Guests,
+    /// And what the machine's own card reaches.
+    User,
 }
 
 /// A guest's weight where several want the processor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Share(pub u32);
 
-impl Description<'_> {
-    const EMPTY: Self =
-        Self { image: &[], initramfs: None, command_line: &[], memory_bytes: 64 << 20, share: Share(100) };
+impl<'a> Description<'a> {
+    const EMPTY: Self = Self {
+        image: &[],
+        initramfs: None,
+        command_line: &[],
+        memory_bytes: 64 << 20,
+        share: Share(100),
+        disks: [None; MOST_DISKS],
+        network: Network::None,
+    };
+
+    /// Gives the disks that are in the module their content.
+    fn add_disks(&mut self, files: [Option<&'a [u8]>; MOST_DISKS]) -> Result<(), BadArchive> {
+        for (disk, file) in self.disks.iter_mut().zip(files) {
+            match (disk.as_mut().map(|disk| &mut disk.source), file) {
+                (Some(DiskSource::Module(content)), Some(file)) => *content = file,
+                (None | Some(DiskSource::Drive(_)), None) => {}
+                _ => return Err(BadArchive("a guest's disks are not those of its config")),
+            }
+            if matches!(file, Some(file) if file.is_empty() || !(file.len() as u64).is_multiple_of(SECTOR)) {
+                return Err(BadArchive("a disk in the module is not of whole sectors"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The guests of an archive, in order.
@@ -46,6 +108,7 @@ impl<'a> Guests<'a> {
     pub fn parse(archive: &'a [u8]) -> Result<Self, BadArchive> {
         let mut guests = Self { guests: [Description::EMPTY; MOST_GUESTS], count: 0 };
         let mut seen = [false; MOST_GUESTS];
+        let mut files = [[None; MOST_DISKS]; MOST_GUESTS];
         let mut left = archive;
         loop {
             let Entry { name, content, rest } = next_entry(left)?;
@@ -70,9 +133,12 @@ impl<'a> Guests<'a> {
                 b"initramfs" => guest.initramfs = Some(content),
                 b"cmdline" => guest.command_line = trim(content),
                 b"config" => configure(guest, content)?,
+                [b'd', b'i', b's', b'k', digit @ b'0'..=b'3'] => {
+                    files[index][usize::from(digit - b'0')] = Some(content);
+                }
                 _ => {
                     return Err(BadArchive(
-                        "a file in the module is not image, initramfs, cmdline or config",
+                        "a file in the module is not image, initramfs, cmdline, config or a disk",
                     ));
                 }
             }
@@ -81,7 +147,8 @@ impl<'a> Guests<'a> {
         if guests.count == 0 || seen[guests.count..].contains(&true) {
             return Err(BadArchive("the module's guests are not numbered from 0 on"));
         }
-        for guest in guests.as_slice() {
+        for (guest, files) in guests.guests[..guests.count].iter_mut().zip(files) {
+            guest.add_disks(files)?;
             if guest.image.is_empty() {
                 return Err(BadArchive("a guest in the module has no image"));
             }
@@ -111,11 +178,33 @@ fn configure(guest: &mut Description<'_>, text: &[u8]) -> Result<(), BadArchive>
         } else if let Some(share) = line.strip_prefix(b"share=") {
             let share = number(share).filter(|share| (1..=10_000).contains(share));
             guest.share = Share(share.ok_or(BadArchive("a guest's share is not from 1 to 10000"))?);
+        } else if let Some(disk) = line.strip_prefix(b"disk=") {
+            let place = guest.disks.iter_mut().find(|disk| disk.is_none());
+            *place.ok_or(BadArchive("a guest has more than four disks"))? = Some(parse_disk(disk)?);
+        } else if let Some(network) = line.strip_prefix(b"network=") {
+            guest.network = match network {
+                b"guests" => Network::Guests,
+                b"user" => Network::User,
+                _ => return Err(BadArchive("a guest's network is neither guests nor user")),
+            };
         } else {
-            return Err(BadArchive("a guest's config has a line that is neither memory= nor share="));
+            return Err(BadArchive(
+                "a guest's config has a line other than memory=, share=, disk= and network=",
+            ));
         }
     }
     Ok(())
+}
+
+fn parse_disk(text: &[u8]) -> Result<Disk<'static>, BadArchive> {
+    let (text, read_only) = text.strip_suffix(b",ro").map_or((text, false), |text| (text, true));
+    let drive = text.strip_prefix(b"drive:").and_then(number);
+    let source = match drive {
+        Some(drive) => DiskSource::Drive(drive as usize),
+        None if text == b"module" => DiskSource::Module(&[]),
+        None => return Err(BadArchive("a guest's disk is neither module nor drive:N")),
+    };
+    Ok(Disk { source, read_only })
 }
 
 fn number(digits: &[u8]) -> Option<u32> {
@@ -211,7 +300,13 @@ mod tests {
             (&[("9/image", &b"x"[..])], "GUEST/FILE"),
             (&[("0/config", &b"memory=0"[..])], "number of MiB"),
             (&[("0/config", &b"share=+"[..])], "1 to 10000"),
-            (&[("0/config", &b"disk=1"[..])], "neither"),
+            (&[("0/config", &b"speed=1"[..])], "other than"),
+            (&[("0/config", &b"disk=1"[..])], "neither module"),
+            (&[("0/config", &b"network=all"[..])], "neither guests"),
+            (&[("0/image", &b"x"[..]), ("0/config", &b"disk=module"[..])], "those of its config"),
+            (&[("0/image", &b"x"[..]), ("0/disk0", &[0; 512])], "those of its config"),
+            (&[("0/config", &b"disk=module"[..]), ("0/disk0", &[0; 511])], "whole sectors"),
+            (&[("0/config", &b"disk=drive:0\n".repeat(5)[..])], "more than four"),
         ] {
             let bytes = archive(entries);
             let BadArchive(said) = Guests::parse(&bytes).unwrap_err();

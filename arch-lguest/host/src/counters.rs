@@ -29,6 +29,14 @@ pub struct Counters {
     pub machine_interrupts: u64,
     /// Times the guest was given the processor after another or after idleness.
     pub switches: u64,
+    /// Requests to disks.
+    pub disk_requests: u64,
+    /// Frames sent to the network.
+    pub frames_sent: u64,
+    /// Frames taken from it.
+    pub frames_received: u64,
+    /// Frames to this guest for which there was no room.
+    pub frames_lost: u64,
     /// Times it has been started again.
     pub restarts: u64,
 }
@@ -76,6 +84,10 @@ impl fmt::Display for Counters {
             ("interrupts", self.interrupts),
             ("machine_interrupts", self.machine_interrupts),
             ("switches", self.switches),
+            ("disk_requests", self.disk_requests),
+            ("frames_sent", self.frames_sent),
+            ("frames_received", self.frames_received),
+            ("frames_lost", self.frames_lost),
             ("restarts", self.restarts),
         ] {
             write!(f, "{name} {count}\r\n")?;

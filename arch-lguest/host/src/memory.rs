@@ -2,8 +2,8 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use lguest_abi::LguestData;
-use platform::{PAGE_SIZE, PhysAddr};
+use lguest_abi::{DevicePage, LguestData};
+use platform::{PAGE_SIZE, PhysAddr, PhysRange};
 
 use crate::rule::{Broken, Rule};
 
@@ -52,6 +52,13 @@ impl GuestMemory {
         (frame.0 < self.bytes()).then(|| PhysAddr(self.host.0 + frame.0))
     }
 
+    /// Where `bytes` bytes from `address` on really are: memory is in one piece.
+    pub fn host_range(&self, address: GuestPhys, bytes: u64) -> Result<PhysRange, Broken> {
+        self.check(address, bytes)?;
+        let start = self.host + address.0;
+        Ok(PhysRange { start, end: start + bytes })
+    }
+
     #[inline]
     fn word(&self, address: GuestPhys) -> Option<&'static AtomicU64> {
         self.words.get((address.0 / 8) as usize)
@@ -83,31 +90,39 @@ impl GuestMemory {
     /// Fills `to` with the bytes from `from` on.
     pub fn copy_out(&self, from: GuestPhys, to: &mut [u8]) -> Result<(), Broken> {
         self.check(from, to.len() as u64)?;
-        for (at, byte) in to.iter_mut().enumerate() {
-            let address = from.0 + at as u64;
-            *byte = self.words[(address / 8) as usize].load(Relaxed).to_le_bytes()[(address % 8) as usize];
+        let mut address = from.0;
+        let mut left = to;
+        while !left.is_empty() {
+            let at = (address % 8) as usize;
+            let bytes = self.words[(address / 8) as usize].load(Relaxed).to_le_bytes();
+            let count = (8 - at).min(left.len());
+            let (now, rest) = left.split_at_mut(count);
+            now.copy_from_slice(&bytes[at..at + count]);
+            (address, left) = (address + count as u64, rest);
         }
         Ok(())
     }
 
-    /// Writes `from` to the bytes from `to` on.
+    /// Writes `from` to the bytes from `to` on. The bytes around them may change at the same time.
     pub fn copy_in(&self, to: GuestPhys, from: &[u8]) -> Result<(), Broken> {
         self.check(to, from.len() as u64)?;
         let mut address = to.0;
         let mut left = from;
-        while let Some((&first, rest)) = left.split_first() {
+        while !left.is_empty() {
+            let at = (address % 8) as usize;
             let word = &self.words[(address / 8) as usize];
-            if address.is_multiple_of(8)
-                && let Some((eight, rest)) = left.split_first_chunk::<8>()
-            {
-                word.store(u64::from_le_bytes(*eight), Relaxed);
-                (address, left) = (address + 8, rest);
-                continue;
+            let (now, rest) = left.split_at((8 - at).min(left.len()));
+            if let Ok(eight) = now.try_into() {
+                word.store(u64::from_le_bytes(eight), Relaxed);
+            } else {
+                let with = |word: u64| {
+                    let mut bytes = word.to_le_bytes();
+                    bytes[at..at + now.len()].copy_from_slice(now);
+                    u64::from_le_bytes(bytes)
+                };
+                let _ = word.fetch_update(Relaxed, Relaxed, |word| Some(with(word)));
             }
-            let mut bytes = word.load(Relaxed).to_le_bytes();
-            bytes[(address % 8) as usize] = first;
-            word.store(u64::from_le_bytes(bytes), Relaxed);
-            (address, left) = (address + 1, rest);
+            (address, left) = (address + now.len() as u64, rest);
         }
         Ok(())
     }
@@ -122,16 +137,28 @@ impl GuestMemory {
     }
 
     /// The shared page at `address`.
-    #[expect(unsafe_code, reason = "the page is a structure of atomics in memory that is checked here")]
     pub fn shared_page(&self, address: GuestPhys) -> Result<&'static LguestData, Broken> {
+        let page = self.page(address)?.cast::<LguestData>();
+        // SAFETY: a page that lives for ever; any bytes are an `LguestData`, which is of atomics.
+        #[expect(unsafe_code, reason = "the page is a structure of atomics in memory that is checked")]
+        Ok(unsafe { &*page })
+    }
+
+    /// The page at `address`, as one that describes devices.
+    pub fn device_page(&self, address: GuestPhys) -> Result<&'static DevicePage, Broken> {
+        let page = self.page(address)?.cast::<DevicePage>();
+        // SAFETY: as above.
+        #[expect(unsafe_code, reason = "the page is a structure of atomics in memory that is checked")]
+        Ok(unsafe { &*page })
+    }
+
+    /// A page of memory: 4096 bytes of atomics, page aligned because the block and `address` are.
+    fn page(&self, address: GuestPhys) -> Result<*const AtomicU64, Broken> {
         if !address.0.is_multiple_of(PAGE_SIZE) {
             return Err(Rule::UnalignedAddress.broken_by(address.0));
         }
         self.check(address, PAGE_SIZE)?;
-        let first = &self.words[(address.0 / 8) as usize..][..512];
-        // SAFETY: 4096 bytes of atomics, page aligned because the block and the offset are, that live for ever; any bytes
-        // are an `LguestData`.
-        Ok(unsafe { &*first.as_ptr().cast::<LguestData>() })
+        Ok(self.words[(address.0 / 8) as usize..][..512].as_ptr())
     }
 }
 

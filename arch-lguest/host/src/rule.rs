@@ -35,6 +35,10 @@ pub enum Rule {
     EarlyFault,
     /// The loaded root is not released.
     ReleasedRoot,
+    /// What is notified is a device or queue that works, set up as the interface says.
+    BadDevice,
+    /// Queues lead to buffers in memory, of the kind their device wants.
+    BadQueue,
 }
 
 impl Rule {
@@ -56,6 +60,8 @@ impl Rule {
             Self::StackUnmapped => "stack-unmapped",
             Self::EarlyFault => "early-fault",
             Self::ReleasedRoot => "released-root",
+            Self::BadDevice => "bad-device",
+            Self::BadQueue => "bad-queue",
         }
     }
 

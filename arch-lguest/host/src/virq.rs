@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use lguest_abi::{IRQ_ENABLED, LguestData, MOST_INTERRUPTS};
 
 /// A virtual interrupt.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Virq(pub u32);
 
 /// Interrupts that have been raised and not delivered.

@@ -9,6 +9,7 @@ use lguest_abi::{
 };
 
 use crate::call::{DATA, call, failed, physical, print, print_number, raw, shut_down};
+use crate::devices::Bus;
 use crate::entry::{self, PIECE_BYTES};
 use crate::random::Random;
 use crate::space::{self, BAD_TABLES, MEMORY_AT, ROOTS, SCRATCH, USER_CODE, table};
@@ -27,6 +28,7 @@ struct Life {
     ring_next: usize,
     /// An access that must not succeed is under way.
     forbidden: bool,
+    bus: Bus,
 }
 
 struct LifeCell(UnsafeCell<Life>);
@@ -41,6 +43,7 @@ static LIFE: LifeCell = LifeCell(UnsafeCell::new(Life {
     root: 0,
     ring_next: 0,
     forbidden: false,
+    bus: Bus::new(0, 0),
 }));
 
 fn life() -> &'static mut Life {
@@ -87,6 +90,7 @@ pub fn live(facts: &BootInfo) -> ! {
     let life = life();
     life.random = Random::new(seed.wrapping_add(facts.earlier_starts));
     life.memory = facts.memory_bytes;
+    life.bus = Bus::new(facts.devices, facts.memory_bytes);
     if facts.earlier_starts >= lives {
         initialize();
         print(b"hostile: lives survived by the host: ");
@@ -289,7 +293,7 @@ impl Life {
 
     fn step(&mut self) {
         match self.random.below(64) {
-            0..20 => {
+            0..16 => {
                 let (table, index, entry) = (self.table(), self.index(), self.entry());
                 space::write(table, index, entry, MEMORY_AT);
                 if self.random.once_in(2) {
@@ -297,7 +301,12 @@ impl Life {
                     call(what, arguments);
                 }
             }
-            20..34 => {
+            16..24 => {
+                for _ in 0..4 {
+                    self.bus.step(&mut self.random);
+                }
+            }
+            24..34 => {
                 let address = self.address();
                 self.touch(address);
             }

@@ -1,6 +1,6 @@
 //! Two guests for the lguest host, which tell by their number who they are.
 //!
-//! Guest 0 is hostile: in each of its lives it makes hypercalls, tables, frames and rings from a seed, among them a few that a
+//! Guest 0 is hostile: in each of its lives it makes hypercalls, tables, frames, rings and requests to devices from a seed, among them a few that a
 //! host must answer with its death; the host, asked by `restart=N`, starts it again with the next seed. It finds out by itself
 //! if it reaches memory that is not its own. The others watch their memory, and end when a key is pressed.
 #![cfg_attr(target_os = "none", no_std)]
@@ -10,6 +10,8 @@
 mod attack;
 #[cfg(target_os = "none")]
 mod call;
+#[cfg(target_os = "none")]
+mod devices;
 #[cfg(target_os = "none")]
 mod entry;
 #[cfg(target_os = "none")]

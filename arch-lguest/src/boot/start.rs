@@ -16,7 +16,7 @@ use platform::{
 
 use crate::data::{DATA, physical};
 use crate::trap::entry;
-use crate::{host, power, time};
+use crate::{devices, host, power, time};
 
 unsafe extern "C" {
     static text_start: [u8; 0];
@@ -93,13 +93,15 @@ unsafe fn prepare(boot_info: u64) -> Result<&'static BootInfo, Unusable> {
     // Address 0 is better left alone.
     map.carve(PhysRange { start: PhysAddr(0), end: PhysAddr(1) }, None)?;
     let image = PhysRange { start: PhysAddr(address(&raw const text_start) - IMAGE_BASE), end: image_end() };
-    let mut taken = [(image, MemoryKind::Kernel); 4];
+    let mut taken = [(image, MemoryKind::Kernel); 5];
     let range = |start: u64, bytes: u64| PhysRange { start: PhysAddr(start), end: PhysAddr(start + bytes) };
     taken[1] = (range(boot_info, size_of::<lguest_abi::BootInfo>() as u64), MemoryKind::Reclaimable);
     let command_line_bytes = given.command_line_bytes.min(MOST_COMMAND_LINE);
     taken[2] = (range(given.command_line, command_line_bytes), MemoryKind::Reclaimable);
     let initramfs = range(given.initramfs, given.initramfs_bytes);
     taken[3] = (initramfs, MemoryKind::Initramfs);
+    let device_bytes = if given.devices == 0 { 0 } else { size_of::<lguest_abi::DevicePage>() as u64 };
+    taken[4] = (range(given.devices, device_bytes), MemoryKind::Kernel);
     for (range, kind) in taken.into_iter().filter(|(range, _)| range.bytes() > 0) {
         map.carve(range, Some(kind))?;
     }
@@ -109,6 +111,8 @@ unsafe fn prepare(boot_info: u64) -> Result<&'static BootInfo, Unusable> {
     let mut bump = unsafe { Bump::new(room) };
     let root = translations(&mut bump, &map)?;
     map.carve(bump.used(), Some(MemoryKind::Kernel))?;
+    // SAFETY: the host says so; the page was taken out of the memory that anybody uses above.
+    unsafe { devices::set_page(PhysAddr(given.devices)) };
     // SAFETY: the tables map this code, its stack and its data where the boot map does.
     unsafe { host::load_root(root.start()) };
     paging::set_kernel_root(root, memory.end);
@@ -154,9 +158,12 @@ fn check_reserved(given: &lguest_abi::BootInfo, memory_end: PhysAddr) -> Result<
     Ok(())
 }
 
+/// What the host's tables have too.
+const LARGE_PAGES: LargePages = LargePages { two_mebibyte: true, gibibyte: false };
+
 /// The kernel's own space: the direct map and the image by its sections.
 fn translations(bump: &mut Bump, map: &MemoryMap) -> Result<PhysFrame, Unusable> {
-    let mut tables = KernelTables::new(bump, LargePages::NONE)?;
+    let mut tables = KernelTables::new(bump, LARGE_PAGES)?;
     tables.direct_map(map.regions())?;
     tables.windows()?;
     let read = Protection::READ;

@@ -108,22 +108,22 @@ impl<K: Kernel> platform::Cpu for LguestCpu<K> {
     }
 
     fn extended_state_bytes() -> usize {
-        extended_state::bytes()
+        arch_x86::extended_state::bytes()
     }
 
     unsafe fn init_extended(area: ExtendedState) {
         // SAFETY: the hook's caller promised it.
-        unsafe { extended_state::init(area) };
+        unsafe { arch_x86::extended_state::init(area) };
     }
 
     unsafe fn save_extended(area: ExtendedState) {
         // SAFETY: the hook's caller promised it.
-        unsafe { extended_state::save(area) };
+        unsafe { arch_x86::extended_state::save(area) };
     }
 
     unsafe fn restore_extended(area: ExtendedState) -> bool {
         // SAFETY: the hook's caller promised it.
-        unsafe { extended_state::restore(area) }
+        unsafe { arch_x86::extended_state::restore(area) }
     }
 
     /// User memory is as the ring says it will be: the ring is run first.

@@ -7,6 +7,7 @@
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
+use arch_x86::{pop_registers, push_after_rdi};
 use lguest_abi::{Hypercall, LguestData};
 use platform::{Kernel, TrapFrame};
 
@@ -18,54 +19,14 @@ use crate::data::DATA;
 const CODE: u64 = 0x33;
 const DATA_SELECTOR: u64 = 0x2b;
 
-/// Pushes what follows RDI in a frame.
-macro_rules! push_after_rdi {
-    () => {
-        "push rsi
-         push rdx
-         push rcx
-         push rax
-         push r8
-         push r9
-         push r10
-         push r11
-         push rbx
-         push rbp
-         push r12
-         push r13
-         push r14
-         push r15"
-    };
-}
-
-/// Takes all general registers of a frame; RSP is at `orig_rax` then.
-macro_rules! pop_registers {
-    () => {
-        "pop r15
-         pop r14
-         pop r13
-         pop r12
-         pop rbp
-         pop rbx
-         pop r11
-         pop r10
-         pop r9
-         pop r8
-         pop rax
-         pop rcx
-         pop rdx
-         pop rsi
-         pop rdi"
-    };
-}
-
 #[cfg(target_os = "none")]
 mod shared {
-    //! The ways out, and code whose faults are expected.
+    //! The ways out.
 
     use core::arch::global_asm;
     use core::mem::offset_of;
 
+    use arch_x86::pop_registers;
     use lguest_abi::{Hypercall, IRQ_ENABLED, LguestData};
     use platform::TrapFrame;
 
@@ -75,11 +36,6 @@ mod shared {
     unsafe extern "C" {
         static lguest_noirq_start: u8;
         static lguest_noirq_end: u8;
-        static lguest_xrstor: u8;
-        static lguest_xrstor_failed: u8;
-        static lguest_fxrstor: u8;
-        fn lguest_restore_xsave(area: u64, mask: u64) -> bool;
-        fn lguest_restore_fxsave(area: u64) -> bool;
     }
 
     global_asm!(
@@ -128,26 +84,6 @@ mod shared {
         "mov eax, {iret}",
         "syscall",
         "ud2",
-        // extern "C" fn(area, mask) -> bool
-        ".globl lguest_restore_xsave, lguest_restore_fxsave, lguest_xrstor, lguest_fxrstor, lguest_xrstor_failed",
-        ".balign 16",
-        "lguest_restore_xsave:",
-        "mov eax, esi",
-        "mov rdx, rsi",
-        "shr rdx, 32",
-        "lguest_xrstor:",
-        "xrstor64 [rdi]",
-        "mov eax, 1",
-        "ret",
-        ".balign 16",
-        "lguest_restore_fxsave:",
-        "lguest_fxrstor:",
-        "fxrstor64 [rdi]",
-        "mov eax, 1",
-        "ret",
-        "lguest_xrstor_failed:",
-        "xor eax, eax",
-        "ret",
         ".popsection",
         data = sym DATA,
         hcall_pending = const offset_of!(LguestData, hcall_pending),
@@ -171,42 +107,10 @@ mod shared {
     pub fn noirq_window() -> (u64, u64) {
         (&raw const lguest_noirq_start as u64, &raw const lguest_noirq_end as u64)
     }
-
-    /// Where code goes on whose fault at `rip` is expected.
-    #[inline]
-    pub fn continuation(rip: u64) -> Option<u64> {
-        let expected = rip == &raw const lguest_xrstor as u64 || rip == &raw const lguest_fxrstor as u64;
-        expected.then_some(&raw const lguest_xrstor_failed as u64)
-    }
-
-    /// Loads extended registers, the components of `mask` or without XSAVE all there are; false if the CPU refuses.
-    ///
-    /// # Safety
-    /// `area` is the address of such a save area, aligned to 64.
-    #[inline]
-    pub unsafe fn restore_extended(area: u64, mask: u64) -> bool {
-        // SAFETY: as the caller promised.
-        unsafe { if mask != 0 { lguest_restore_xsave(area, mask) } else { lguest_restore_fxsave(area) } }
-    }
 }
 
-#[cfg(not(target_os = "none"))]
-mod shared {
-    //! On the build machine nothing of this runs.
-
-    pub fn continuation(_: u64) -> Option<u64> {
-        None
-    }
-
-    pub unsafe fn restore_extended(_: u64, _: u64) -> bool {
-        unreachable!("runs under the host only")
-    }
-}
-
-pub(super) use shared::continuation;
 #[cfg(target_os = "none")]
 pub(crate) use shared::noirq_window;
-pub(crate) use shared::restore_extended;
 
 /// A system call: RSP and all other registers but RCX and R11, which are free, are user mode's.
 ///

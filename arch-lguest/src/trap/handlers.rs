@@ -2,10 +2,10 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
+use arch_x86::extended_state::continuation;
 use lguest_abi::{Event, FIRST_INTERRUPT_VECTOR};
 use platform::{Access, Exception, Kernel, TrapFrame, VirtAddr};
 
-use super::entry::continuation;
 use crate::data::DATA;
 use crate::interrupts;
 

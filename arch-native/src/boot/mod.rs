@@ -9,8 +9,6 @@ pub mod memory_map;
 pub(crate) mod secondary;
 #[cfg(all(target_os = "none", feature = "pc"))]
 mod start;
-#[cfg(feature = "pc")]
-pub mod start_info;
 #[cfg(target_os = "none")]
 pub mod tables;
 

@@ -109,5 +109,5 @@ secondary_start64:
     call [rbx + 40]
     ud2
 "#,
-    gdt_limit = const super::entry::GDT_LIMIT,
+    gdt_limit = const arch_x86::DESCRIPTORS_LIMIT,
 );

@@ -3,13 +3,13 @@
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 
+use arch_x86::start_info::StartInfo;
 use platform::{
     BootInfo, CpuId, Kernel, MemoryKind, MemoryRegion, PhysAddr, PhysFrame, PhysRange, Protection, Unusable,
     VirtAddr,
 };
 
 use super::memory_map::{MOST_REGIONS, MemoryMap};
-use super::start_info::StartInfo;
 use super::tables::{Bump, KernelTables, LargePages};
 use crate::cpu::features::{self, Features, has};
 use crate::cpu::segments::{self, CpuTables};
@@ -88,7 +88,7 @@ pub unsafe fn start<K: Kernel, M: Machine>(start_info: u64, first_tick: u64) -> 
 
 unsafe fn read(start_info: u64) -> Result<Known, Unusable> {
     // SAFETY: the first page tables show physical memory below 4 GiB at its own address.
-    let given = unsafe { StartInfo::read(start_info)? };
+    let given = unsafe { StartInfo::read(start_info, VirtAddr(0))? };
     let mut map = memory(&given)?;
     let low_page = map.last_usable_page_below(REAL_MODE_LIMIT);
     if let Some(page) = low_page {
@@ -149,7 +149,7 @@ unsafe fn prepare<K: Kernel, M: Machine>(known: Known) -> Result<&'static BootIn
             } else {
                 core::slice::from_raw_parts(text, command_line.len())
             },
-            initramfs: given.initramfs,
+            initramfs: given.module,
             direct_map: crate::layout::DIRECT_MAP,
             kernel_window: KERNEL_WINDOW,
             user_top: USER_TOP,
@@ -167,12 +167,11 @@ fn memory(given: &StartInfo) -> Result<MemoryMap, Unusable> {
     let mut map = MemoryMap::new();
     let limit = crate::layout::DIRECT_MAP_LIMIT;
     for entry in given.map.iter().filter(|entry| entry.is_ram()) {
-        let end = entry.address.saturating_add(entry.size).min(limit.0);
-        map.add_usable(PhysRange { start: PhysAddr(entry.address.min(end)), end: PhysAddr(end) })?;
+        let range = entry.range();
+        map.add_usable(PhysRange { start: range.start.min(limit), end: range.end.min(limit) })?;
     }
     for entry in given.map.iter().filter(|entry| !entry.is_ram()) {
-        let end = entry.address.saturating_add(entry.size);
-        map.carve(PhysRange { start: PhysAddr(entry.address), end: PhysAddr(end) }, None)?;
+        map.carve(entry.range(), None)?;
     }
     // The first page holds the BIOS's data, and address 0 is better left alone.
     map.carve(PhysRange { start: PhysAddr(0), end: PhysAddr(1) }, None)?;
@@ -185,7 +184,7 @@ fn memory(given: &StartInfo) -> Result<MemoryMap, Unusable> {
         return Err(Unusable("too little memory for the kernel image"));
     }
     map.carve(image, Some(MemoryKind::Kernel))?;
-    if let Some(initramfs) = given.initramfs
+    if let Some(initramfs) = given.module
         && initramfs.bytes() > 0
     {
         if !map.covers(initramfs) {

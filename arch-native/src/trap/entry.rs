@@ -7,6 +7,7 @@
 use core::arch::naked_asm;
 use core::mem::offset_of;
 
+use arch_x86::{pop_registers, push_after_rdi};
 use platform::{CpuLocal, Kernel, TrapFrame};
 
 use super::handlers;
@@ -18,47 +19,6 @@ use crate::sensitive::sensitive;
 pub const FIRST_INTERRUPT: usize = 32;
 /// Bytes from one interrupt stub to the next.
 pub const STUB_BYTES: u64 = 16;
-
-/// Pushes what follows RDI in a frame.
-macro_rules! push_after_rdi {
-    () => {
-        "push rsi
-         push rdx
-         push rcx
-         push rax
-         push r8
-         push r9
-         push r10
-         push r11
-         push rbx
-         push rbp
-         push r12
-         push r13
-         push r14
-         push r15"
-    };
-}
-
-/// Takes all general registers of a frame; RSP is at `orig_rax` then.
-macro_rules! pop_registers {
-    () => {
-        "pop r15
-         pop r14
-         pop r13
-         pop r12
-         pop rbp
-         pop rbx
-         pop r11
-         pop r10
-         pop r9
-         pop r8
-         pop rax
-         pop rcx
-         pop rdx
-         pop rsi
-         pop rdi"
-    };
-}
 
 /// Goes back to what a frame at RSP describes.
 #[unsafe(naked)]

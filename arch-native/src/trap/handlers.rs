@@ -1,9 +1,9 @@
 //! From the entry stubs to the kernel.
 
+use arch_x86::extended_state::continuation;
 use platform::{Access, Exception, Kernel, TrapFrame, VirtAddr};
 
 use super::entry;
-use crate::cpu::extended_state::continuation;
 use crate::interrupts::vectors;
 use crate::machine::Machine;
 use crate::sensitive::sensitive;

@@ -14,7 +14,7 @@ use crate::process::process::NewProcess;
 use crate::process::{Credentials, Limits, Pid, Process, Task, ids};
 use crate::signal::SignalActions;
 use crate::sync::interrupts;
-use crate::{fs, logger, percpu, random, sched, time, tty, vdso};
+use crate::{devices, fs, logger, percpu, random, sched, time, tty, vdso};
 
 pub(crate) static KERNEL_PROCESS: Once<Arc<Process>> = Once::new();
 
@@ -32,6 +32,7 @@ pub fn kernel_process() -> Arc<Process> {
 /// First code of the kernel above the platform.
 pub fn boot_cpu(info: &'static BootInfo) -> ! {
     hook::install();
+    let patched = hook::patch(info);
     percpu::init_boot_cpu();
     logger::init();
     mm::set_direct_map(info.direct_map);
@@ -45,6 +46,12 @@ pub fn boot_cpu(info: &'static BootInfo) -> ! {
     }
     parameters::set(info.command_line);
     log::info!("Monoguest {} on {}", env!("CARGO_PKG_VERSION"), <hook::Backend as platform::Platform>::NAME);
+    if let Some(patched) = patched {
+        log::info!("{patched}");
+        if !patched.is_complete() {
+            end::unusable(&"the dispatch control `patched` has hook call sites that were not patched");
+        }
+    }
     phase("memory");
 
     let machine = match hook::boot::discover() {
@@ -76,6 +83,7 @@ pub fn boot_cpu(info: &'static BootInfo) -> ! {
     // The boot stack is the idle task's; it is never given back.
     sched::install_idle_task(Task::idle(kernel_process(), KernelStack::borrowed(boot_stack_top())));
     tty::init();
+    devices::start();
     phase("kernel");
 
     smp::start_others(allowed_cpus(machine.cpus));
@@ -83,7 +91,7 @@ pub fn boot_cpu(info: &'static BootInfo) -> ! {
     unpack_initramfs(info);
     phase("initramfs");
     if inet::AVAILABLE
-        && let Err(error) = inet::start(None)
+        && let Err(error) = inet::start(devices::network::take())
     {
         log::warn!("there is no network: {error}");
     }

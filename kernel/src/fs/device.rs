@@ -1,4 +1,4 @@
-//! Device files: what a character device's driver provides, and which driver a device number leads to.
+//! Device files: what a driver provides, and which driver the number of a character device leads to.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -101,6 +101,19 @@ pub trait FileOps: Send + Sync {
     /// The result of `lseek(2)` where the file has no places.
     fn seek(&self) -> Seek {
         Seek::Refused
+    }
+
+    /// Where `SEEK_END` leads, past which `lseek(2)` does not go. Files without an end say none.
+    fn end(&self) -> Option<u64> {
+        None
+    }
+
+    /// Waits until what was written would survive (`fsync(2)`).
+    ///
+    /// # Errors
+    /// EIO.
+    fn sync(&self) -> KResult<()> {
+        Ok(())
     }
 
     /// The last descriptor for `file` is gone.

@@ -55,7 +55,7 @@ pub enum InodeKind {
     Symlink(Box<[u8]>),
     /// A character device.
     Character(DeviceNumber),
-    /// A block device; there is no driver for any.
+    /// A block device.
     Block(DeviceNumber),
     /// A pipe, with a name or without.
     Fifo(Box<Pipe>),

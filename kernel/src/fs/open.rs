@@ -225,8 +225,9 @@ pub fn open_place(
             let ops = char_driver(*number)?.open(*number, request.flags)?;
             if ops.seek() == Seek::Kept { FileKind::Seekable(ops) } else { FileKind::Device(ops) }
         }
+        InodeKind::Block(number) => FileKind::Seekable(crate::devices::block::open(*number)?),
         InodeKind::Dynamic(_) => FileKind::Seekable(Arc::new(DynamicReader::new())),
-        InodeKind::Block(_) | InodeKind::Socket(_) | InodeKind::Anonymous => return Err(Errno::ENXIO),
+        InodeKind::Socket(_) | InodeKind::Anonymous => return Err(Errno::ENXIO),
         InodeKind::Symlink(_) | InodeKind::DynamicLink(_) => return Err(Errno::ELOOP),
     };
     Ok(OpenFile::with_writing(Place::Named(place), kind, kept, writing.filter(|_| write)))

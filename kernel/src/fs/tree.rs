@@ -9,6 +9,7 @@ use super::device::DeviceNumber;
 use super::directory::Directory;
 use super::inode::{Inode, InodeKind, NewInode, mode};
 use super::mount::{self, Mount, MountFlags};
+use super::name::Name;
 use super::namespace;
 use super::path::Path;
 use super::superblock::{FsKind, Superblock, UNLIMITED};
@@ -115,13 +116,15 @@ fn build() -> KResult<()> {
     let in_devices = Mount::new(device_files, devices, b"devtmpfs", MountFlags::NO_SUID);
     for &(name, permissions, number) in DEVICES {
         let gid = if number.major == 1 { Gid(0) } else { TTY_GROUP };
-        make_device(&in_devices.top(), name.as_bytes(), permissions, gid, number, &who)?;
+        let with = NewInode { mode: mode::CHARACTER | permissions, uid: Uid(0), gid };
+        make_device(&in_devices.top(), name.as_bytes(), InodeKind::Character(number), with)?;
     }
     for &(name, target) in LINKS {
         make_link(&in_devices.top(), name.as_bytes(), target.as_bytes(), &who)?;
     }
     let in_terminals = Mount::new(pseudo, terminals, b"devpts", MountFlags::NO_SUID | MountFlags::NO_EXEC);
-    make_device(&in_terminals.top(), b"ptmx", 0o666, Gid(0), DeviceNumber::new(5, 2), &who)?;
+    let with = NewInode { mode: mode::CHARACTER | 0o666, uid: Uid(0), gid: Gid(0) };
+    make_device(&in_terminals.top(), b"ptmx", InodeKind::Character(DeviceNumber::new(5, 2)), with)?;
     mount_new(&in_devices, &root.top(), b"dev", &who)?;
     mount_new(&in_terminals, &in_devices.top(), b"pts", &who)?;
     let flags = MountFlags::NO_SUID | MountFlags::NO_DEV | MountFlags::NO_EXEC;
@@ -139,18 +142,9 @@ fn mount_new(what: &Arc<Mount>, parent: &Path, name: &[u8], who: &Credentials) -
     mount::attach(what, Path { mount: parent.mount.clone(), dentry })
 }
 
-fn make_device(
-    parent: &Path,
-    name: &[u8],
-    permissions: u32,
-    gid: Gid,
-    number: DeviceNumber,
-    who: &Credentials,
-) -> KResult<()> {
-    let with = NewInode { mode: mode::CHARACTER | permissions, uid: Uid(0), gid };
+fn make_device(parent: &Path, name: &[u8], kind: InodeKind, with: NewInode) -> KResult<()> {
     let superblock = &parent.mount.superblock;
-    namespace::create(parent, name, who, || Inode::new(superblock, InodeKind::Character(number), with))
-        .map(drop)
+    namespace::create(parent, name, &Credentials::root(), || Inode::new(superblock, kind, with)).map(drop)
 }
 
 fn make_link(parent: &Path, name: &[u8], target: &[u8], who: &Credentials) -> KResult<()> {
@@ -197,10 +191,27 @@ pub fn add_pty(index: u32, uid: Uid, gid: Gid, permissions: u32) {
 
 fn make_pty(index: u32, with: NewInode) -> KResult<()> {
     let directory = terminals_directory();
-    let inode =
-        Inode::new(&directory.inode.superblock, InodeKind::Character(DeviceNumber::new(136, index)), with)?;
     let mut buffer = [0; 10];
-    let name = super::name::Name::new(decimal(index, &mut buffer))?;
+    insert_device(
+        directory,
+        decimal(index, &mut buffer),
+        InodeKind::Character(DeviceNumber::new(136, index)),
+        with,
+    )
+}
+
+/// Makes `/dev/NAME` for a disk.
+///
+/// # Errors
+/// ENOMEM; EEXIST.
+pub fn add_disk(name: &[u8], number: DeviceNumber, gid: Gid) -> KResult<()> {
+    let with = NewInode { mode: mode::BLOCK | 0o660, uid: Uid(0), gid };
+    insert_device(&trees().devices, name, InodeKind::Block(number), with)
+}
+
+fn insert_device(directory: &Arc<Dentry>, name: &[u8], kind: InodeKind, with: NewInode) -> KResult<()> {
+    let inode = Inode::new(&directory.inode.superblock, kind, with)?;
+    let name = Name::new(name)?;
     let dentry = Dentry::new(directory, name.clone(), inode);
     let InodeKind::Directory(entries) = &directory.inode.kind else { return Err(Errno::ENOTDIR) };
     let mut entries = entries.lock();

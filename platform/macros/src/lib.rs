@@ -10,7 +10,8 @@ use proc_macro::TokenStream;
 ///
 /// Beside the trait it yields `HOOKS` (the hooks' names), `Table` (a structure of function pointers, one a hook, with
 /// `Table::of::<Backend>()`) and the macro `cpu_hooks!(mode Backend)`, which expands to a module `cpu` with one
-/// function a hook that reaches the backend in the given mode: `static`, `direct`, `table` or `dyn`.
+/// function a hook that reaches the backend in the given mode: `static`, `direct`, `table`, `dyn` or
+/// `patched`.
 #[proc_macro_attribute]
 pub fn part(arguments: TokenStream, item: TokenStream) -> TokenStream {
     part::expand(arguments.into(), item.into()).unwrap_or_else(syn::Error::into_compile_error).into()

@@ -2,7 +2,10 @@
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
-use syn::{Attribute, Error, FnArg, Ident, ItemTrait, Pat, Result, Signature, TraitItem, TraitItemFn};
+use syn::{
+    Attribute, Error, FnArg, Ident, ItemTrait, Pat, Result, ReturnType, Signature, TraitItem, TraitItemFn,
+    Type,
+};
 
 /// One hook, taken apart.
 struct Hook<'a> {
@@ -66,6 +69,11 @@ impl<'a> Hook<'a> {
         let call = quote!(<B as #part>::#ident(#(#arguments),*));
         let body = if unsafety.is_some() { quote!(unsafe { #call }) } else { call };
         quote!(#unsafety fn #ident(&self, #inputs) #output { #body })
+    }
+
+    /// Whether it returns.
+    fn returns(&self) -> bool {
+        !matches!(&self.signature.output, ReturnType::Type(_, kind) if matches!(**kind, Type::Never(_)))
     }
 
     /// A public function that calls `target` with the hook's arguments.
@@ -137,6 +145,40 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
             }
         }
     });
+    let through_sites = hooks.iter().map(|hook| {
+        let name = hook.name();
+        let Hook { documentation, signature, arguments } = hook;
+        let call = quote!(((*(&raw const TABLE)).assume_init_ref().#name)(#(#arguments),*));
+        // A comment in the assembly, so that two hooks' entries are not the same to the compiler.
+        let comment = format!("# {name}");
+        let call = match hook.returns() {
+            true => quote! {
+                let result = #call;
+                core::arch::asm!("", options(nomem, nostack, preserves_flags));
+                result
+            },
+            false => call,
+        };
+        quote! {
+            #(#documentation)*
+            #[inline(always)]
+            pub #signature {
+                // What stands around the call makes no instruction. The first reserves the site's entry in the record
+                // and keeps the slot from being read earlier; the second keeps the call from becoming a jump.
+                // SAFETY: `install` filled the slot before any other CPU or hook ran, and nothing writes it again.
+                unsafe {
+                    core::arch::asm!(
+                        ".pushsection .hook_sites, \"a\", @progbits",
+                        #comment,
+                        ".zero 8",
+                        ".popsection",
+                        options(nostack, preserves_flags)
+                    );
+                    #call
+                }
+            }
+        }
+    });
     Ok(quote! {
         #contract
 
@@ -153,7 +195,7 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
 
         impl Table {
             /// The table of one backend.
-            pub fn of<B: #part>() -> Self {
+            pub const fn of<B: #part>() -> Self {
                 Self { #(#names: B::#names),* }
             }
         }
@@ -220,6 +262,31 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
                         unsafe { (&raw mut TABLE).write_volatile(core::mem::MaybeUninit::new(table)) };
                     }
                     #(#through_table)*
+                }
+            };
+            (patched $backend:ty) => {
+                #[doc = #module_documentation]
+                #[allow(clippy::undocumented_unsafe_blocks, unused_imports)]
+                pub mod #module {
+                    use super::*;
+                    use platform::*;
+                    /// What the slots are filled with: the build reads here which function a slot will hold.
+                    static BACKEND: platform::table::#part =
+                        platform::table::#part::of::<<$backend as platform::Platform>::#part>();
+                    static mut TABLE: core::mem::MaybeUninit<platform::table::#part> =
+                        core::mem::MaybeUninit::uninit();
+                    /// Fills the slots with functions the optimizer cannot know.
+                    pub fn install() {
+                        let table = *core::hint::black_box(&BACKEND);
+                        // SAFETY: runs once, before any hook is called and before any other CPU runs.
+                        unsafe { (&raw mut TABLE).write_volatile(core::mem::MaybeUninit::new(table)) };
+                    }
+                    /// Where the slots are.
+                    pub(super) fn slots() -> core::ops::Range<u64> {
+                        let start = (&raw const TABLE).addr() as u64;
+                        start..start + size_of::<platform::table::#part>() as u64
+                    }
+                    #(#through_sites)*
                 }
             };
             (dyn $backend:ty) => {

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod console;
 #[expect(unsafe_code, reason = "a hook may ask its caller for a promise")]
 pub mod cpu;
+pub mod devices;
 pub mod interrupts;
 #[expect(unsafe_code, reason = "a hook may ask its caller for a promise")]
 pub mod paging;

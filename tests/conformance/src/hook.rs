@@ -23,5 +23,15 @@ platform::hooks!(table Backend);
 platform::hooks!(direct Backend);
 #[cfg(all(feature = "dispatch-dyn", not(any(feature = "dispatch-direct", feature = "dispatch-table"))))]
 platform::hooks!(dyn Backend);
-#[cfg(not(any(feature = "dispatch-direct", feature = "dispatch-table", feature = "dispatch-dyn")))]
+#[cfg(all(
+    feature = "dispatch-patched",
+    not(any(feature = "dispatch-direct", feature = "dispatch-table", feature = "dispatch-dyn"))
+))]
+platform::hooks!(patched Backend);
+#[cfg(not(any(
+    feature = "dispatch-direct",
+    feature = "dispatch-table",
+    feature = "dispatch-dyn",
+    feature = "dispatch-patched"
+)))]
 platform::hooks!(static Backend);

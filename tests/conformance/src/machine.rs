@@ -21,10 +21,15 @@ static NOTE: ImageNote = ImageNote::new(<Backend as Platform>::NAME);
 impl Kernel for Upcalls {
     fn boot(info: &'static BootInfo) -> ! {
         hook::install();
+        let patched = hook::patch(info);
         cpus::init_boot_cpu();
         memory::init(info);
         report::init_log();
         say!("conformance on {}", <Backend as Platform>::NAME);
+        if let Some(patched) = patched {
+            say!("{patched}");
+            assert!(patched.is_complete(), "hook call sites were not patched");
+        }
         let machine = match hook::boot::discover() {
             Ok(machine) => machine,
             Err(unusable) => report::unusable(unusable.0),

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use platform::{BootInfo, CpuId, CpuSet, Kernel, MAX_CPUS, Nanoseconds, PhysAddr, PhysRange, TrapFrame};
 
+use crate::devices::Model;
 use crate::outcome::{Failure, FailureKind, Outcome, wait_for_end};
 use crate::state::{
     CPUS, ENDED, Entries, FACTS, Facts, NOW, NOW_STEP, Status, WAKE, become_cpu, facts, world,
 };
-use crate::{console, control, cpu, crash, memory, power, space, user};
+use crate::{console, control, cpu, crash, devices, memory, power, space, user};
 
 /// How long a run may take by the wall clock unless told otherwise.
 const WALL_LIMIT: Duration = Duration::from_secs(30);
@@ -143,6 +144,13 @@ impl Machine {
     #[must_use]
     pub fn message_lines(mut self, count: u32) -> Self {
         self.message_lines = count;
+        self
+    }
+
+    /// Gives it a virtio device; those that were given before come first.
+    #[must_use]
+    pub fn device(self, model: impl Model + 'static) -> Self {
+        devices::add(Box::new(model));
         self
     }
 

@@ -15,6 +15,8 @@ enum Kind {
     Backend(String),
     /// Numbers and layouts of a hypervisor's interface
     Interface(String),
+    /// What programs on a bare PC share, on whichever side of a hypervisor they are
+    Machine,
     /// What is below a guest: a hypervisor, a ROM
     Below(String),
     /// The simulated platform
@@ -34,6 +36,7 @@ impl Kind {
             ["tests", "sim"] => Self::Sim,
             ["xtask"] | ["tests", _] => Self::Tool,
             [backend] => Self::Backend(backend.strip_prefix("arch-")?.to_owned()),
+            ["arch-native", "x86"] => Self::Machine,
             [backend, "abi"] => Self::Interface(backend.strip_prefix("arch-")?.to_owned()),
             [backend, _] => Self::Below(backend.strip_prefix("arch-")?.to_owned()),
             _ => return None,
@@ -53,7 +56,9 @@ impl Kind {
             (Self::Below(own), Self::Interface(other)) => own == other,
             // The note of an image, which its loader checks.
             (Self::Below(_), Self::Platform) => true,
-            (Self::Sim, Self::Platform) => true,
+            (Self::Sim | Self::Machine, Self::Platform) => true,
+            // The start, the registers, COM1: no kernel in them and no guest.
+            (Self::Backend(_) | Self::Below(_), Self::Machine) => true,
             (Self::Tool, other) => *other != Self::Kernel,
             _ => false,
         }
@@ -137,6 +142,8 @@ mod tests {
             ("arch-vmi", "arch-vmi/abi"),
             ("arch-vmi", "arch-native"),
             ("arch-vmi/rom", "arch-vmi/abi"),
+            ("arch-native", "arch-native/x86"),
+            ("arch-lguest/host", "arch-native/x86"),
             ("xtask", "platform"),
         ] {
             assert_eq!(found(from, to, None, None), [""; 0]);
@@ -156,6 +163,8 @@ mod tests {
             ("arch-vmi/rom", "arch-vmi"),
             ("arch-lguest/host", "arch-lguest"),
             ("arch-vmi/abi", "platform"),
+            ("arch-native/x86", "arch-native"),
+            ("kernel", "arch-native/x86"),
             ("kernel", "tests/sim"),
             ("kernel", "xtask"),
             ("kernel", "arch-vmi/abi"),

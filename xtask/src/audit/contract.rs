@@ -9,11 +9,14 @@ use syn::{Attribute, Expr, ExprLit, Item, Lit, Meta, Visibility};
 use crate::audit::source::{SourceFile, is_left_out};
 use crate::evidence::equality::hash_of;
 
+/// Files about how hooks are reached, which is nothing that either side of the contract promises.
+const CONTROLS: [&str; 1] = ["platform/src/patch.rs"];
+
 /// The public items of the files by name, with a hash of what they promise: signatures, types, values and
 /// documentation, but no bodies of functions.
 pub fn items(files: &[SourceFile]) -> BTreeMap<String, u64> {
     let mut items = BTreeMap::new();
-    for file in files {
+    for file in files.iter().filter(|file| !CONTROLS.contains(&file.name.as_str())) {
         let module = file.name.trim_start_matches("platform/src/").trim_end_matches(".rs").to_owned();
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         for item in &file.syntax.items {

@@ -5,6 +5,7 @@ use anyhow::Result;
 use crate::audit::Violation;
 use crate::evidence::hooks::{self, Reach};
 use crate::evidence::image::{Image, Use};
+use crate::evidence::record;
 
 /// Indirect hook calls, which a `static` image must not have.
 pub fn indirect_hooks(image: &Image) -> Result<Vec<Violation>> {
@@ -19,6 +20,27 @@ pub fn indirect_hooks(image: &Image) -> Result<Vec<Violation>> {
     let tables = image.objects.iter().filter(|object| hooks::is_table(object));
     violations.extend(tables.map(|table| Violation::new(table.name.to_string(), "a table of hooks")));
     Ok(violations)
+}
+
+/// Indirect hook calls of a `patched` image that would not be patched at boot.
+pub fn unrecorded_hooks(image: &Image) -> Result<Vec<Violation>> {
+    let (_, found) = hooks::look_into(image)?;
+    let recorded = record::entries(image).unwrap_or_default();
+    if recorded.is_empty() {
+        return Ok(vec![Violation::new(
+            format!("section {}", platform::patch::SECTION),
+            "no call site is recorded",
+        )]);
+    }
+    let sites = found.sites.iter().filter(|site| site.reach == Reach::Indirect);
+    let unrecorded = sites.filter(|site| recorded.iter().all(|entry| entry.address != site.at as u32));
+    Ok(unrecorded
+        .map(|site| {
+            let what =
+                format!("the call of {} at {:#x}, for {}, is not recorded", site.hook, site.at, site.place);
+            Violation::new(site.function.to_string(), what)
+        })
+        .collect())
 }
 
 /// Memory that can be both written and executed.

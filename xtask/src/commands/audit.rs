@@ -10,6 +10,7 @@ use crate::audit::{Violation, arrows, calls, contract, image, sensitive, source,
 use crate::commands::build;
 use crate::evidence::hooks;
 use crate::evidence::image::Image;
+use crate::evidence::record;
 use crate::report::say;
 use crate::variant::{Backend, Dispatch, Profile, Variant};
 use crate::workspace::Workspace;
@@ -39,6 +40,7 @@ pub fn run(args: Args) -> Result<u8> {
     let backends = if args.backends.is_empty() { Backend::built() } else { args.backends };
     for backend in backends {
         image_gates(&workspace, backend, &mut gates)?;
+        patched_gates(&workspace, backend, &mut gates)?;
     }
     Ok(gates.end())
 }
@@ -89,6 +91,17 @@ fn source_gates(workspace: &Workspace, gates: &mut Gates) -> Result<()> {
     let kept = kept(workspace)?
         .with_context(|| format!("{} is missing: `cargo xtask audit --accept` writes it", lock::PATH))?;
     gates.gate("version of the contract", &now.version.to_string(), &lock::check(&kept, &now));
+    Ok(())
+}
+
+/// The gates of a backend's `patched` control, which is none if a call stays indirect.
+fn patched_gates(workspace: &Workspace, backend: Backend, gates: &mut Gates) -> Result<()> {
+    let variant = Variant { backend, dispatch: Dispatch::Patched, profile: Profile::Release };
+    let image = Image::read(&build::image(workspace, variant)?)?;
+    let figure = record::recorded(&image).unwrap_or_default().sites().to_string();
+    let name = |gate: &str| format!("{variant}: {gate}");
+    gates.gate(&name("hook call sites are recorded"), &figure, &image::unrecorded_hooks(&image)?);
+    gates.gate(&name("nothing writable and executable"), "", &image::writable_code(&image));
     Ok(())
 }
 

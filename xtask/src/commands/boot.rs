@@ -137,9 +137,10 @@ pub fn prepare(args: &GuestArgs, gdb: Option<PathBuf>) -> Result<Launch> {
         return lguest::wrap(&workspace, launch, &args.hypervisor, &scratch);
     }
     if args.hypervisor != lguest::Hypervisor::default() {
-        return Err(
-            Usage("--guests, --share and --hypervisor-append need --features lguest".to_owned()).into()
-        );
+        return Err(Usage(
+            "--guests, --share, --disk, --network and --hypervisor-append need --features lguest".to_owned(),
+        )
+        .into());
     }
     Ok(launch)
 }

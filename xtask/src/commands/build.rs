@@ -6,9 +6,10 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
+use crate::evidence::record;
 use crate::lguest;
 use crate::toolchain::{IMAGE_TARGET, ImageToolchain};
-use crate::variant::{Backend, Product, Profile, Variant};
+use crate::variant::{Backend, Dispatch, Product, Profile, Variant};
 use crate::workspace::Workspace;
 
 /// Builds an image; its path is the last line on standard output
@@ -47,6 +48,7 @@ pub fn product(workspace: &Workspace, product: Product, variant: Variant) -> Res
         name: product.executable(),
         features,
         profile: variant.profile,
+        records_sites: variant.dispatch == Dispatch::Patched,
     };
     executable(workspace, &what, &image).with_context(|| format!("no image {variant}"))?;
     Ok(image)
@@ -60,6 +62,7 @@ pub fn hypervisor(workspace: &Workspace) -> Result<PathBuf> {
         name: lguest::PACKAGE,
         features: None,
         profile: Profile::Release,
+        records_sites: false,
     };
     executable(workspace, &what, &image)?;
     Ok(image)
@@ -71,6 +74,8 @@ struct Executable<'a> {
     name: &'a str,
     features: Option<&'a str>,
     profile: Profile,
+    /// Whether its hook call sites are patched at boot
+    records_sites: bool,
 }
 
 /// Builds `what` and puts it at `image`.
@@ -103,6 +108,9 @@ fn executable(workspace: &Workspace, what: &Executable<'_>, image: &Path) -> Res
     let built = workspace.target.join(IMAGE_TARGET).join(what.profile.directory()).join(what.name);
     let partial = directory.join(format!(".{}.partial", what.name));
     fs::copy(&built, &partial).with_context(|| format!("cannot copy {}", built.display()))?;
+    if what.records_sites {
+        record::fill(&partial).context("cannot record the hook call sites")?;
+    }
     fs::rename(&partial, image).with_context(|| format!("cannot put the image at {}", image.display()))?;
     Ok(())
 }

@@ -18,7 +18,7 @@ use crate::testing::outcome::{Results, seconds};
 use crate::testing::programs;
 use crate::testing::runner::{Bench, Verdict};
 use crate::testing::text_size;
-use crate::variant::{Product, Variant};
+use crate::variant::{Dispatch, Product, Variant};
 use crate::workspace::Workspace;
 
 use super::setup::ALL_TOOLS;
@@ -40,6 +40,10 @@ pub struct Args {
     #[arg(long)]
     all: bool,
 
+    /// How all kernels reach their backend, whatever the cases say [default: static, and some of the others]
+    #[arg(long, value_name = "MODE")]
+    dispatch: Option<Dispatch>,
+
     /// How many guests run at a time
     #[arg(long, default_value = "2", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: u16,
@@ -49,11 +53,16 @@ pub struct Args {
 pub fn run(args: Args) -> Result<u8> {
     let workspace = Workspace::find()?;
     let extent = if args.all { Extent::Everything } else { Extent::Enough };
-    let (host, cases) = select(suite::cases(&workspace, extent)?, args.filter.as_deref());
+    let (host, mut cases) = select(suite::cases(&workspace, extent)?, args.filter.as_deref());
+    if let Some(dispatch) = args.dispatch {
+        // What changes an image knows what it looks like.
+        let takes_it = |case: &&mut Case| case.product.has_dispatch() && case.image_change.is_none();
+        cases.iter_mut().filter(takes_it).for_each(|case| case.variant.dispatch = dispatch);
+    }
     if host.is_none() && cases.is_empty() {
         say!(
             "no test has `{}` in its name: cargo xtask test --list shows them",
-            args.filter.unwrap_or_default()
+            args.filter.as_deref().unwrap_or_default()
         );
     }
     if args.list {
@@ -67,7 +76,7 @@ pub fn run(args: Args) -> Result<u8> {
         host::run(&workspace, &filter, &mut results)?;
     }
     if !cases.is_empty() {
-        run_guests(workspace, &cases, usize::from(args.jobs), &mut results)?;
+        run_guests(workspace, &cases, &args, &mut results)?;
     }
     Ok(if results.end() { 0 } else { 1 })
 }
@@ -88,7 +97,7 @@ fn select(cases: Vec<Case>, filter: Option<&str>) -> (Option<String>, Vec<Case>)
 }
 
 /// Builds what the cases need and runs them, so many at a time.
-fn run_guests(workspace: Workspace, cases: &[Case], jobs: usize, results: &mut Results) -> Result<()> {
+fn run_guests(workspace: Workspace, cases: &[Case], args: &Args, results: &mut Results) -> Result<()> {
     let needed: BTreeSet<_> = cases.iter().flat_map(Case::programs).cloned().collect();
     if let Err(error) = programs::build(&workspace, &needed) {
         report::error(&error);
@@ -101,6 +110,7 @@ fn run_guests(workspace: Workspace, cases: &[Case], jobs: usize, results: &mut R
         standard: Initramfs::with_busybox(&busybox)?,
         busybox,
         scratch: workspace.scratch("test")?,
+        dispatch: args.dispatch,
         workspace,
     };
 
@@ -108,7 +118,7 @@ fn run_guests(workspace: Workspace, cases: &[Case], jobs: usize, results: &mut R
     let queue = Mutex::new(cases.iter().collect::<VecDeque<_>>());
     let (sender, events) = mpsc::channel();
     std::thread::scope(|scope| {
-        for _ in 0..jobs {
+        for _ in 0..args.jobs {
             let (sender, queue, bench, images) = (sender.clone(), &queue, &bench, &images);
             // A guest dies with the thread that started it, so each thread sees its guests to their end.
             scope.spawn(move || {

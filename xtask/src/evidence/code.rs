@@ -1,8 +1,8 @@
 //! The code of an image, disassembled: where control goes, directly and indirectly.
 
 use iced_x86::{
-    Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
-    Register,
+    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
+    OpKind, Register,
 };
 
 use crate::evidence::image::{Image, Symbol};
@@ -83,6 +83,37 @@ pub fn branches(image: &Image) -> Vec<Branch> {
         }
     }
     found
+}
+
+/// How many bytes a function has before its `ret`, if those may stand in the place of a call to it: at most `most`,
+/// without jumps, and dependent neither on where they are nor on what a call has put on the stack.
+pub fn straight_body(image: &Image, function: &Symbol, most: usize) -> Option<u8> {
+    let mut info = InstructionInfoFactory::new();
+    let mut depth = 0i32;
+    for instruction in instructions(image, function) {
+        let length =
+            usize::try_from(instruction.ip() - function.range.start).ok().filter(|&length| length <= most)?;
+        if instruction.code() == Code::Retnq {
+            return (depth == 0).then_some(length as u8);
+        }
+        if instruction.flow_control() != FlowControl::Next || instruction.is_ip_rel_memory_operand() {
+            return None;
+        }
+        match instruction.mnemonic() {
+            // Of what it has pushed itself only.
+            Mnemonic::Push | Mnemonic::Pushfq if instruction.op0_kind() != OpKind::Memory => depth += 1,
+            Mnemonic::Pop | Mnemonic::Popfq if depth > 0 && instruction.op0_kind() != OpKind::Memory => {
+                depth -= 1
+            }
+            _ => {
+                let used = info.info(&instruction).used_registers();
+                if used.iter().any(|used| used.register().full_register() == Register::RSP) {
+                    return None;
+                }
+            }
+        }
+    }
+    None
 }
 
 /// The target of the last of `code`, an indirect call or jump, and whether the instruction itself says so.
@@ -197,5 +228,32 @@ mod tests {
         }
         // A jump inside of its function is no branch.
         assert_eq!(branches(&image(&[&[0xeb, 0xfe]])), []);
+    }
+
+    #[test]
+    fn bodies_that_can_stand_for_a_call() {
+        let length = |bytes: &[u8]| {
+            let image = image(&[bytes]);
+            straight_body(&image, &image.functions[0], 6)
+        };
+        // cli; ret - pushf; cli; pop rax; ret - ret
+        assert_eq!(length(&[0xfa, 0xc3]), Some(1));
+        assert_eq!(length(&[0x9c, 0xfa, 0x58, 0xc3]), Some(3));
+        assert_eq!(length(&[0xc3]), Some(0));
+        // Six bytes, and seven.
+        assert_eq!(length(&[0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0xc3]), Some(6));
+        assert_eq!(length(&[0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0xc3]), None);
+        // mov rax, [rip]: it depends on where it is. mov rax, [rsp]; pop rax: what the call has pushed.
+        assert_eq!(length(&[0x48, 0x8b, 5, 0, 0, 0, 0, 0xc3]), None);
+        assert_eq!(length(&[0x8b, 5, 0, 0, 0, 0, 0xc3]), None);
+        assert_eq!(length(&[0x48, 0x8b, 0x04, 0x24, 0xc3]), None);
+        assert_eq!(length(&[0x58, 0xc3]), None);
+        // push rax; ret: it returns elsewhere. A loop; ud2; call; leave; no ret at all.
+        assert_eq!(length(&[0x50, 0xc3]), None);
+        assert_eq!(length(&[0x75, 0xfe, 0xc3]), None);
+        assert_eq!(length(&[0x0f, 0x0b, 0xc3]), None);
+        assert_eq!(length(&[0xe8, 0, 0, 0, 0, 0xc3]), None);
+        assert_eq!(length(&[0xc9, 0xc3]), None);
+        assert_eq!(length(&[0xfa]), None);
     }
 }

@@ -72,13 +72,26 @@ pub struct Site {
     pub place: Place,
 }
 
-/// The structures that hold what indirect calls of hooks are looked up in.
-const TABLES: [&str; 2] = ["TABLE", "OBJECT"];
+/// What there is in a part's module of hooks for indirect calls only: what they are looked up in, and what that is
+/// filled with.
+const TABLES: [&str; 3] = ["TABLE", "OBJECT", "BACKEND"];
+
+/// A part's module of hooks and the name in it, of `kernel::hook::PART::NAME`; the other packages that stand on the
+/// contract have the same module.
+fn in_hooks(name: &Name) -> Option<(&str, &str)> {
+    let (_, rest) = name.as_str().split_once("::")?;
+    rest.strip_prefix("hook::")?.split_once("::")
+}
 
 /// Which hook a function of the kernel's module of hooks calls.
 pub fn called_by(name: &Name) -> Option<HookName> {
     let rest = name.as_str().strip_prefix("kernel::hook::")?;
     let (part, name) = rest.split_once("::")?;
+    known(part, name)
+}
+
+/// The hook of this name, if there is one.
+fn known(part: &str, name: &str) -> Option<HookName> {
     let is_hook = HOOKS
         .iter()
         .flat_map(|part| part.iter())
@@ -86,9 +99,14 @@ pub fn called_by(name: &Name) -> Option<HookName> {
     is_hook.then(|| HookName { part: part.to_owned(), name: name.to_owned() })
 }
 
-/// Which hook a backend's function implements: `<arch_b::…::BPart<K> as platform::…::Part>::hook` or
-/// `arch_b::…::BPart<K>::hook`.
+/// Which hook a backend's function implements: `<arch_b::…::BPart<K> as platform::…::Part>::hook`,
+/// `arch_b::…::BPart<K>::hook`, or the method `<platform::hooks::part::Through<B> as …>::hook` of a backend as an object.
 pub fn implemented_by(name: &Name) -> Option<HookName> {
+    if let Some(method) = name.as_str().strip_prefix("<platform::hooks::") {
+        let (part, _) = method.split_once("::Through<")?;
+        let (_, last) = method.rsplit_once("::")?;
+        return known(part, last);
+    }
     if !name.owner().starts_with("arch_") {
         return None;
     }
@@ -108,21 +126,24 @@ pub fn implemented_by(name: &Name) -> Option<HookName> {
 /// The hook whose slot of a table is at `address`.
 pub fn slot_at(image: &Image, address: u64) -> Option<HookName> {
     let object = image.object_at(address)?;
-    let rest = object.name.as_str().strip_prefix("kernel::hook::")?;
-    let (part, "TABLE") = rest.split_once("::")? else { return None };
+    let (part, "TABLE") = in_hooks(&object.name)? else { return None };
     let slot = usize::try_from((address - object.range.start) / 8).ok()?;
     let hooks =
         HOOKS.iter().find(|hooks| hooks.first().is_some_and(|h| h.part.eq_ignore_ascii_case(part)))?;
     hooks.get(slot).map(|hook| HookName { part: part.to_owned(), name: hook.name.to_owned() })
 }
 
+/// Where the word is that a `patched` image fills the slot at `address` with.
+pub fn first_value(image: &Image, address: u64) -> Option<u64> {
+    let table = image.object_at(address)?;
+    let (part, "TABLE") = in_hooks(&table.name)? else { return None };
+    let values = image.objects.iter().find(|object| in_hooks(&object.name) == Some((part, "BACKEND")))?;
+    Some(values.range.start + (address - table.range.start)).filter(|at| values.range.contains(at))
+}
+
 /// Whether `object` is there for indirect calls of hooks only.
 pub fn is_table(object: &Symbol) -> bool {
-    let mut parts = object.name.as_str().split("::");
-    parts.next() == Some("kernel")
-        && parts.next() == Some("hook")
-        && parts.next().is_some()
-        && parts.next().is_some_and(|name| TABLES.contains(&name))
+    in_hooks(&object.name).is_some_and(|(_, name)| TABLES.contains(&name))
 }
 
 /// Everything about hooks that an image shows.
@@ -237,7 +258,7 @@ fn merged(image: &Image) -> BTreeMap<HookName, Name> {
             if code::is_lea(&instruction)
                 && instruction.is_ip_rel_memory_operand()
                 && let Some(hook) = slot_at(image, instruction.ip_rel_memory_address())
-                && !function.name.as_str().ends_with("::install")
+                && !["::install", "::patch"].iter().any(|end| function.name.as_str().ends_with(end))
             {
                 found.entry(hook).or_insert_with(|| function.name.clone());
             }
@@ -348,6 +369,9 @@ mod tests {
             hook("interrupts", "end")
         );
         assert_eq!(implemented("<arch_vmi::cpu::VmiCpu<kernel::trap::Upcalls>>::halt"), hook("cpu", "halt"));
+        let method = "<platform::hooks::cpu::Through<B> as platform::hooks::cpu::Object>::halt";
+        assert_eq!(implemented(method), hook("cpu", "halt"));
+        assert_eq!(implemented("<platform::hooks::cpu::IrqState as core::fmt::Debug>::fmt"), None);
         assert_eq!(implemented("arch_native::power::end"), None);
         assert_eq!(implemented("kernel::cpu::KernelCpu<K>::halt"), None);
     }

@@ -9,3 +9,4 @@ pub mod names;
 pub mod parts;
 #[cfg(test)]
 mod peer_tests;
+pub mod record;

@@ -8,24 +8,29 @@ use crate::evidence::image::{Image, Size, Use};
 use crate::evidence::names::{ASSEMBLY, Name};
 
 /// How assembly of the backends is named.
-const BACKENDS_ASSEMBLY: [&str; 9] =
-    ["native_", "vmi_", "lguest_", "xen_", "pv_", "boot_", "secondary_", "pvh_", "image_start"];
+const BACKENDS_ASSEMBLY: [&str; 10] =
+    ["native_", "x86_", "vmi_", "lguest_", "xen_", "pv_", "boot_", "secondary_", "pvh_", "image_start"];
 
-/// Whether a function or object is the architecture's: of a crate `arch-*`, or of a backend's assembly.
+/// Whether a function or object is the architecture's: of a crate `arch-*`, of a backend as an object (`platform`'s
+/// envelope around it), or of a backend's assembly.
 pub fn is_architecture(name: &Name) -> bool {
     let owner = name.owner();
     owner.starts_with("arch_")
+        || (owner == "platform" && name.as_str().contains("::Through<"))
         || (owner == ASSEMBLY && BACKENDS_ASSEMBLY.iter().any(|prefix| name.as_str().starts_with(prefix)))
 }
 
 /// The architecture's part: its functions and named objects, the sites where hooks are called from elsewhere, and the
-/// tables for indirect calls.
+/// tables for indirect calls, and the record of the sites that are patched.
 pub fn architecture(image: &Image, hooks: &Hooks) -> Size {
     let mut size = Size::default();
     for symbol in image.functions.iter().chain(&image.objects) {
         if is_architecture(&symbol.name) || hooks::is_table(symbol) {
             size.add(symbol.purpose, symbol.range.end - symbol.range.start);
         }
+    }
+    for section in image.sections.iter().filter(|section| section.name == platform::patch::SECTION) {
+        size.add(section.purpose, section.range.end - section.range.start);
     }
     size.text += hooks.outside;
     size
@@ -91,4 +96,23 @@ pub fn indirect(image: &Image, branches: &[Branch], found: &Hooks) -> Indirect {
         *count += 1;
     }
     counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_architecture_s_names() {
+        for (name, is) in [
+            ("arch_native::cpu::NativeCpu<K>::halt", true),
+            ("<platform::hooks::cpu::Through<B> as platform::hooks::cpu::Object>::irq_disable", true),
+            ("<platform::address::PhysAddr as core::fmt::Debug>::fmt", false),
+            ("native_iretq_user", true),
+            ("memcpy", false),
+            ("kernel::sched::idle::run_idle", false),
+        ] {
+            assert_eq!(is_architecture(&Name::new(name)), is, "{name}");
+        }
+    }
 }

@@ -11,6 +11,7 @@ use crate::audit::sensitive;
 use crate::commands::build;
 use crate::evidence::code::instructions;
 use crate::evidence::image::{Image, Use};
+use crate::evidence::record;
 use crate::installer::Tool;
 use crate::variant::{Backend, Dispatch, Profile, Variant};
 use crate::workspace::Workspace;
@@ -92,6 +93,27 @@ fn an_image_with_a_table_does_not_pass_for_static() {
     let idle = texts.iter().find(|text| text.contains("indirect call of cpu::irq_restore")).unwrap();
     assert!(idle.starts_with("kernel::") && idle.contains(".rs:"), "{idle}");
     assert!(texts.contains(&"kernel::hook::cpu::TABLE: a table of hooks".to_owned()));
+}
+
+#[test]
+fn a_site_that_is_missing_in_the_record_is_found() {
+    let variant =
+        Variant { backend: Backend::Native, dispatch: Dispatch::Patched, profile: Profile::Release };
+    let mut image = Image::read(&build::image(&Workspace::find().unwrap(), variant).unwrap()).unwrap();
+    assert_eq!(gates::unrecorded_hooks(&image).unwrap(), []);
+    let sites = record::recorded(&image).unwrap();
+    assert!(sites.calls > 100 && sites.instructions > 20, "{sites:?}");
+
+    let section = image.sections.iter_mut().find(|section| section.name == platform::patch::SECTION).unwrap();
+    section.bytes[..4].fill(0);
+    let found = gates::unrecorded_hooks(&image).unwrap();
+    assert_eq!(found.len(), 1);
+    let text = found[0].to_string();
+    assert!(text.contains("is not recorded") && text.contains(".rs:"), "{text}");
+
+    image.sections.retain(|section| section.name != platform::patch::SECTION);
+    let found = gates::unrecorded_hooks(&image).unwrap();
+    assert_eq!(found[0].to_string(), "section .hook_sites: no call site is recorded");
 }
 
 #[test]

@@ -34,6 +34,9 @@ fn control_is_real(figures: &Figures, baseline: Option<&Figures>, faults: &mut V
         faults.push(format!("{name} is no control: no indirect hook call was found in its code"));
         return;
     }
+    if figures.dispatch == "patched" {
+        sites_are_recorded(figures, faults);
+    }
     for hook in &figures.sites {
         let elsewhere = [hook.inlined, hook.direct].iter().map(|count| count.sites).sum::<u64>();
         if elsewhere > 0 {
@@ -55,6 +58,17 @@ fn control_is_real(figures: &Figures, baseline: Option<&Figures>, faults: &mut V
                 baseline.name
             ));
         }
+    }
+}
+
+/// A site that is not recorded stays indirect at boot.
+fn sites_are_recorded(figures: &Figures, faults: &mut Vec<String>) {
+    let (found, recorded) = (figures.of(Reach::Indirect).sites, figures.recorded.unwrap_or_default().sites());
+    if found != recorded {
+        faults.push(format!(
+            "{} is no control: {found} indirect hook calls were found in its code, {recorded} are recorded",
+            figures.name
+        ));
     }
 }
 
@@ -91,6 +105,7 @@ pub fn differing(baseline: &Figures, direct: &Figures) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::record::Recorded;
     use crate::size_report::model::Count;
     use crate::size_report::model::tests::sample;
 
@@ -121,6 +136,22 @@ mod tests {
         assert!(text.contains("cpu::halt has 2 sites in native-static-release and none here"), "{text}");
         let text = fault(|report| report.images[2].sites[0].inlined.sites = 1);
         assert!(text.contains("1 sites of cpu::irq_disable do not go through a table"), "{text}");
+    }
+
+    #[test]
+    fn a_site_that_is_not_recorded_is_a_fault() {
+        let patched = |calls| {
+            move |report: &mut Report| {
+                report.images[2].dispatch = "patched".into();
+                report.images[2].name = "native-patched-release".into();
+                report.images[2].recorded = calls;
+            }
+        };
+        assert_eq!(fault(patched(Some(Recorded { calls: 2, instructions: 1 }))), "");
+        let text = fault(patched(Some(Recorded { calls: 1, instructions: 1 })));
+        assert!(text.contains("native-patched-release is no control: 3 indirect"), "{text}");
+        assert!(text.contains("2 are recorded"), "{text}");
+        assert!(fault(patched(None)).contains("0 are recorded"));
     }
 
     #[test]

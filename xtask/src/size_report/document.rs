@@ -81,6 +81,16 @@ fn group(report: &Report, images: &[&Figures], blocks: &mut Vec<Block>) {
     blocks.push(Block::Section("Hook call sites, found by disassembly".into()));
     blocks.push(sites(images));
     for figures in images {
+        if let Some(recorded) = figures.recorded {
+            blocks.push(Block::Text(format!(
+                "{}: {} call sites are recorded. At boot {} become direct calls and {} the backend's own instructions; \
+                 the text stays as long as it is.",
+                figures.name,
+                recorded.sites(),
+                recorded.calls,
+                recorded.instructions
+            )));
+        }
         if !figures.merged.is_empty() {
             let merged: Vec<_> =
                 figures.merged.iter().map(|(hook, function)| format!("{hook} in {function}")).collect();

@@ -10,6 +10,7 @@ use crate::evidence::hooks::{self, Hooks, Reach};
 use crate::evidence::image::Image;
 use crate::evidence::names::Name;
 use crate::evidence::parts;
+use crate::evidence::record;
 use crate::size_report::model::{Count, Figures, HookSites};
 
 /// What an image is called in the report.
@@ -39,6 +40,7 @@ pub fn image(path: &Path, label: Label) -> Result<Figures> {
         sites: by_hook(&found),
         places: places.len() as u64,
         merged: merged(&found),
+        recorded: record::recorded(&image),
         indirect: parts::indirect(&image, &branches, &found),
         crates: parts::text_by_crate(&image),
         functions: equality::functions(&image),
@@ -56,7 +58,9 @@ fn dispatch(image: &Image) -> &'static str {
     let has = |name: &str| {
         image.objects.iter().any(|object| hooks::is_table(object) && object.name.as_str().ends_with(name))
     };
-    if has("::TABLE") {
+    if has("::BACKEND") {
+        "patched"
+    } else if has("::TABLE") {
         "table"
     } else if has("::OBJECT") {
         "dyn"

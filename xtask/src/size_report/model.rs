@@ -12,10 +12,11 @@ use crate::evidence::hooks::{HookName, Reach};
 use crate::evidence::image::Size;
 use crate::evidence::names::Name;
 use crate::evidence::parts::Indirect;
+use crate::evidence::record::Recorded;
 use crate::report::Usage;
 
 /// The version of what is written; it changes whenever a field does.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// What the file says it is.
 const KIND: &str = "monoguest size-report";
 
@@ -57,6 +58,8 @@ pub struct Figures {
     pub places: u64,
     /// Hooks of a table that share a call with others, and where
     pub merged: BTreeMap<String, Name>,
+    /// Sites that are recorded, to be patched at boot; none but in `patched`
+    pub recorded: Option<Recorded>,
     /// Indirect calls and jumps of the whole image
     pub indirect: Indirect,
     /// Text by crate
@@ -220,6 +223,7 @@ pub mod tests {
                 }],
                 places: 2,
                 merged: BTreeMap::new(),
+                recorded: None,
                 indirect: Indirect::default(),
                 crates: BTreeMap::from([("kernel".to_owned(), text - 50), ("arch_native".to_owned(), 50)]),
                 functions: vec![Code { name: Name::new("kernel::f"), bytes: text, hash: 1 }],
@@ -248,7 +252,7 @@ pub mod tests {
         let other = Report { kind: "something".into(), ..sample() }.to_json();
         let damaged = sample().to_json().replace("\"whole\"", "\"hole\"");
         for (text, reason) in [
-            (newer.as_str(), "this xtask reads format 1"),
+            (newer.as_str(), "this xtask reads format 2"),
             (&other, "it is a \"something\""),
             (&damaged, "damaged (missing field `whole`"),
             ("", "not a report"),

@@ -17,6 +17,9 @@ use crate::variant::{Backend, Dispatch, Product, Profile, Variant};
 /// Bytes made when the case runs, from the busybox at that path.
 pub type Fixture = Arc<dyn Fn(&Path) -> Result<Vec<u8>> + Send + Sync>;
 
+/// Changes the bytes of an image's file.
+pub type ImageChange = fn(&mut [u8]) -> Result<()>;
+
 /// What the guest starts with.
 #[derive(Clone)]
 pub enum Files {
@@ -80,6 +83,8 @@ pub struct Case {
     pub hypervisor: lguest::Hypervisor,
     /// And what it is given
     pub module: Module,
+    /// What is done to a copy of the image before it is booted
+    pub image_change: Option<ImageChange>,
     /// What the tree starts from
     pub files: Files,
     /// What is added: path, source, permissions
@@ -127,6 +132,7 @@ pub fn case(name: impl Into<String>) -> Case {
         rom: None,
         hypervisor: lguest::Hypervisor::default(),
         module: Module::Guests,
+        image_change: None,
         files: Files::Busybox,
         added: Vec::new(),
         argv: Vec::new(),
@@ -177,9 +183,28 @@ impl Case {
         self
     }
 
+    /// A disk of each guest, under a hypervisor; with `read_only` they cannot write to it.
+    pub fn disk(mut self, bytes: &[u8], read_only: bool) -> Self {
+        let content = lguest::DiskContent::Bytes(bytes.into());
+        self.hypervisor.disks.push(lguest::Disk { content, read_only });
+        self
+    }
+
+    /// What the guests' network reaches, under a hypervisor.
+    pub fn network(mut self, network: lguest::Network) -> Self {
+        self.hypervisor.network = network;
+        self
+    }
+
     /// What the hypervisor is given in place of its guests.
     pub fn module(mut self, module: Module) -> Self {
         self.module = module;
+        self
+    }
+
+    /// What is done to a copy of the image before it is booted.
+    pub fn change_image(mut self, change: ImageChange) -> Self {
+        self.image_change = Some(change);
         self
     }
 

@@ -18,8 +18,8 @@ use crate::lguest;
 use crate::qemu::{Console, Launch};
 use crate::rom;
 use crate::status::End;
-use crate::testing::case::{Case, Expected, Files, Module, Source, Step};
-use crate::variant::Backend;
+use crate::testing::case::{Case, Expected, Files, ImageChange, Module, Source, Step};
+use crate::variant::{Backend, Dispatch};
 use crate::workspace::Workspace;
 
 /// A guest that writes more than this has lost its way.
@@ -38,6 +38,8 @@ pub struct Bench {
     pub standard: Initramfs,
     /// A directory for the guests' files
     pub scratch: PathBuf,
+    /// How all guests reach their backend, if that was asked for
+    pub dispatch: Option<Dispatch>,
 }
 
 /// What came of a case.
@@ -56,7 +58,8 @@ impl Bench {
     pub fn run(&self, case: &Case, image: &Path) -> Result<Verdict> {
         let directory = self.scratch.join(case.name.replace('/', "-"));
         fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
-        let launch = self.launch(case, image, &directory)?;
+        let changed = case.image_change.map(|change| changed(image, change, &directory)).transpose()?;
+        let launch = self.launch(case, changed.as_deref().unwrap_or(image), &directory)?;
         let log_path = directory.join("qemu.log");
         let log =
             fs::File::create(&log_path).with_context(|| format!("cannot create {}", log_path.display()))?;
@@ -133,7 +136,7 @@ impl Bench {
     }
 
     fn below_hypervisor(&self, case: &Case, launch: Launch, directory: &Path) -> Result<Launch> {
-        let guest = lguest::guest(&launch)?;
+        let guest = lguest::guest(&launch, &case.hypervisor)?;
         let mut launch = lguest::wrap(&self.workspace, launch, &case.hypervisor, directory)?;
         match (&case.module, &launch.initrd) {
             (Module::Guests, _) | (Module::Changed(_), None) => {}
@@ -164,7 +167,9 @@ impl Bench {
     }
 
     fn detail(&self, case: &Case, launch: &Launch, console: &str, log: &str) -> String {
-        let mut text = format!("rerun: cargo xtask test {}\nQEMU: {}\n", case.name, launch.shell_line());
+        let options = self.dispatch.map(|mode| format!("--dispatch {mode} ")).unwrap_or_default();
+        let mut text =
+            format!("rerun: cargo xtask test {options}{}\nQEMU: {}\n", case.name, launch.shell_line());
         for (what, content) in [("QEMU's messages", log), ("the console", console)] {
             if !content.trim().is_empty() {
                 text.push_str(&format!("--- {what}\n{}\n", content.trim_end()));
@@ -172,6 +177,15 @@ impl Bench {
         }
         text
     }
+}
+
+/// A copy of the image that `change` was done to.
+fn changed(image: &Path, change: ImageChange, directory: &Path) -> Result<PathBuf> {
+    let mut bytes = fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
+    change(&mut bytes).with_context(|| format!("cannot change a copy of {}", image.display()))?;
+    let path = directory.join("image");
+    fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
 }
 
 /// Why the console was left before the guest ended by itself.

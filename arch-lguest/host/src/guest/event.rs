@@ -7,9 +7,11 @@ use platform::VirtAddr;
 
 use super::{Guest, Host, State};
 use crate::context::{Context, Mode, Registers, sign_extended};
+use crate::devices::With;
+use crate::memory::GuestPhys;
 use crate::rule::{Broken, Rule};
 use crate::tables::guest::{is_canonical, locate};
-use crate::tables::shadow::Access;
+use crate::tables::shadow::{Access, Fill};
 
 const INTERRUPT_FLAG: u64 = 1 << 9;
 const GENERAL_PROTECTION: u32 = 13;
@@ -62,20 +64,34 @@ impl Guest {
         Ok(())
     }
 
-    /// Writes words to the guest kernel's stack.
+    /// Writes words to the guest kernel's stack, `to` being a multiple of 8.
     fn write_words(&mut self, to: VirtAddr, words: &[u64]) -> Result<(), Broken> {
+        let mut place = None;
         for (at, &word) in words.iter().enumerate() {
-            let address = self.stack_word(VirtAddr(to.0.wrapping_add(at as u64 * 8)), true)?;
+            let address = self.stack_word(VirtAddr(to.0.wrapping_add(at as u64 * 8)), place, true)?;
             self.memory.write(address, word)?;
+            place = Some(address);
         }
         Ok(())
     }
 
-    fn stack_word(&mut self, address: VirtAddr, to_write: bool) -> Result<crate::memory::GuestPhys, Broken> {
-        let root = self.shadow().guest_root();
+    /// Where the word of the stack at `address` is; `before` is where the word before it is, if there is one.
+    #[inline]
+    fn stack_word(
+        &mut self,
+        address: VirtAddr,
+        before: Option<GuestPhys>,
+        to_write: bool,
+    ) -> Result<GuestPhys, Broken> {
+        if let Some(before) = before
+            && !address.is_page_aligned()
+        {
+            return Ok(GuestPhys(before.0 + 8));
+        }
         if self.shadow().host().covers(address) {
             return Err(Rule::HostRange.broken_by(address.0));
         }
+        let root = self.shadow().guest_root();
         locate(&self.memory, root, address, to_write)?.ok_or(Rule::StackUnmapped.broken_by(address.0))
     }
 
@@ -84,9 +100,11 @@ impl Guest {
             return Err(Rule::StackUnmapped.broken_by(rsp));
         }
         let mut words = [0; 4];
+        let mut place = None;
         for (at, word) in words.iter_mut().enumerate() {
-            let address = self.stack_word(VirtAddr(rsp.wrapping_add(at as u64 * 8)), false)?;
+            let address = self.stack_word(VirtAddr(rsp.wrapping_add(at as u64 * 8)), place, false)?;
             *word = self.memory.read(address)?;
+            place = Some(address);
         }
         let [rip, cs, rflags, rsp] = words;
         Ok(ReturnFrame { rip: VirtAddr(rip), cs, rflags, rsp })
@@ -159,7 +177,7 @@ impl Guest {
             // The access that faulted comes again: what it needs may be there now.
             let user = Access { user: true, ..Access::default() };
             let memory = self.memory;
-            if self.shadow().fill_one(&memory, address, user)? == crate::tables::shadow::Fill::Filled {
+            if self.shadow().fill_ahead(&memory, address, user)? == Fill::Filled {
                 self.counters.fills_ahead += 1;
             }
         }
@@ -171,6 +189,20 @@ impl Guest {
         let Some(data) = self.vcpu.data else { return Ok(()) };
         if self.vcpu.pending.bits() != 0 {
             self.run_ring(data, host)?;
+        }
+        if self.devices.have_work() {
+            self.devices.work(&mut With {
+                number: self.number,
+                memory: self.memory,
+                pending: &mut self.vcpu.pending,
+                input: &mut self.input,
+                counters: &mut self.counters,
+                host,
+            })?;
+            if self.devices.have_work() {
+                // Others come first.
+                return Ok(());
+            }
         }
         let Some(virq) = self.vcpu.pending.next(data) else {
             data.irq_pending.store(0, Relaxed);

@@ -10,12 +10,16 @@ use platform::{Nanoseconds, PAGE_SIZE, PageRange, VirtAddr};
 
 use super::{EntryPoints, Guest, Host, Outcome, State};
 use crate::context::Context;
+use crate::devices::Devices;
 use crate::memory::GuestPhys;
 use crate::rule::{Broken, Rule};
 use crate::tables::entry::{ACCESSED, PRESENT};
 use crate::tables::entry_range;
 use crate::tables::guest::GuestRoot;
-use crate::tables::shadow::Access;
+use crate::tables::shadow::{Access, Fill};
+
+/// One past the last address of the user half.
+const USER_END: u64 = 1 << 47;
 
 /// A call that does not change where the guest goes on, with its arguments: RDI, RSI, RDX.
 struct Call {
@@ -110,27 +114,17 @@ impl Guest {
                 };
                 data.irq_enabled.store(IRQ_ENABLED, Relaxed);
             }
-            Hypercall::SetPte => {
-                let page = VirtAddr(second).page();
-                if page.0 == !(PAGE_SIZE - 1) {
-                    return self.refresh(first, page, VirtAddr(0)).map(|()| None);
-                }
-                self.refresh(first, page, page + PAGE_SIZE)?;
-                // An entry marked accessed says that the page will be used.
-                let soon = third & (PRESENT | ACCESSED) == PRESENT | ACCESSED;
-                if soon && self.shadow().guest_root() == GuestRoot::Table(GuestPhys(first)) {
-                    self.shadow().fill_one(&memory, page, Access::default())?;
-                    if self.vcpu.fault.is_some_and(|address| address.page() == page) {
-                        self.vcpu.fault = None;
-                    }
-                }
-            }
+            Hypercall::SetPte => self.page_changed(first, VirtAddr(second).page(), third)?,
             Hypercall::SetRange => self.refresh(first, VirtAddr(second), VirtAddr(third))?,
             Hypercall::SetPgd => {
                 let index = usize::try_from(second).unwrap_or(usize::MAX);
                 self.shadow().forget_top(GuestPhys(first), index)?;
             }
             Hypercall::ReleasePgd => self.shadow().release(GuestPhys(first))?,
+            Hypercall::Notify if Devices::contain(GuestPhys(first)) => {
+                self.devices.notify(&memory, GuestPhys(first), second)?;
+                self.offer_input();
+            }
             Hypercall::Notify => {
                 let number = self.number;
                 self.text(GuestPhys(first), second, |piece| host.print(number, piece))?;
@@ -160,6 +154,7 @@ impl Guest {
                 memory.check(GuestPhys(first), second)?;
                 let mut count = 0;
                 while count < second
+                    && !self.devices.take_input()
                     && let Some(byte) = self.input.pop()
                 {
                     memory.copy_in(GuestPhys(first + count), &[byte])?;
@@ -212,7 +207,22 @@ impl Guest {
         Ok(())
     }
 
-    /// SET_PTE and SET_RANGE.
+    /// SET_PTE.
+    fn page_changed(&mut self, root: u64, page: VirtAddr, entry: u64) -> Result<(), Broken> {
+        // An entry marked accessed says that the page will be used; a fill finds the new entry too.
+        let soon = entry & (PRESENT | ACCESSED) == PRESENT | ACCESSED;
+        if soon && page.0 < USER_END && self.shadow().guest_root() == GuestRoot::Table(GuestPhys(root)) {
+            let memory = self.memory;
+            if self.shadow().fill_ahead(&memory, page, Access::default())? == Fill::Filled {
+                self.vcpu.fault = self.vcpu.fault.filter(|address| address.page() != page);
+                return Ok(());
+            }
+        }
+        let end = VirtAddr(page.0.wrapping_add(PAGE_SIZE));
+        self.refresh(root, page, end)
+    }
+
+    /// SET_RANGE.
     fn refresh(&mut self, root: u64, start: VirtAddr, end: VirtAddr) -> Result<(), Broken> {
         let kernel = start.0 >= KERNEL_HALF;
         // The last page of all ends at 0.
@@ -221,7 +231,7 @@ impl Guest {
         if !start.is_page_aligned() || !end.is_page_aligned() || !ordered {
             return Err(Rule::UnalignedAddress.broken_by(start.0));
         }
-        if !kernel && last > 0x7fff_ffff_ffff && start != end {
+        if !kernel && last >= USER_END && start != end {
             return Err(Rule::UnalignedAddress.broken_by(end.0));
         }
         if kernel != (root == 0) {

@@ -9,6 +9,7 @@ use super::{Guest, State, Vcpu};
 use crate::archive::Description;
 use crate::context::Context;
 use crate::counters::Counters;
+use crate::devices::{Devices, Fittings, PAGE_AT};
 use crate::image::{BadImage, Image};
 use crate::memory::{GuestMemory, GuestPhys};
 use crate::tables::TablePool;
@@ -26,6 +27,7 @@ impl Guest {
         memory: GuestMemory,
         pool: TablePool,
         host: HostEntry,
+        fittings: Fittings,
     ) -> Result<Self, BadImage> {
         Ok(Self {
             number,
@@ -37,6 +39,7 @@ impl Guest {
             shadow: Some(Shadow::new(pool, host)),
             vcpu: Vcpu::default(),
             input: Default::default(),
+            devices: Devices::new(fittings),
             started: 0,
         })
     }
@@ -50,6 +53,8 @@ impl Guest {
         self.memory.clear();
         self.image.load(&self.memory)?;
         self.load_facts()?;
+        let page = self.devices.start(self.number, &self.memory);
+        page.map_err(|_| BadImage("the guest has too little memory for its devices"))?;
         self.vcpu = Vcpu::default();
         self.input = Default::default();
         self.started = counter;
@@ -84,6 +89,7 @@ impl Guest {
             reserve_end: reserved.1,
             guest: self.number as u64,
             earlier_starts: self.counters.restarts,
+            devices: PAGE_AT.0,
         };
         let in_memory = |_| BadImage("the guest has too little memory for the facts of the boot");
         self.memory.copy_in(initramfs_at, initramfs).map_err(in_memory)?;
@@ -107,6 +113,7 @@ fn fact_bytes(facts: &BootInfo) -> [u8; size_of::<BootInfo>()] {
         facts.reserve_end,
         facts.guest,
         facts.earlier_starts,
+        facts.devices,
     ];
     let mut bytes = [0; size_of::<BootInfo>()];
     for (to, word) in bytes.chunks_exact_mut(8).zip(words) {

@@ -17,6 +17,8 @@ use crate::archive::Description;
 use crate::clock::Scale;
 use crate::console::InputQueue;
 use crate::counters::Counters;
+use crate::devices::Devices;
+use crate::devices::port::{Drive, Failed, MOST_FRAME, Ticket};
 use crate::image::Image;
 use crate::memory::GuestMemory;
 use crate::rule::Broken;
@@ -37,6 +39,14 @@ pub trait Host {
     fn print(&mut self, guest: usize, text: &[u8]);
     /// Tells whoever started the host a line of `guest`'s.
     fn report(&mut self, guest: usize, line: &[u8]);
+    /// A disk of the machine.
+    type Drive: Drive;
+    /// Drive `number`, which exists.
+    fn drive(&mut self, number: usize) -> &mut Self::Drive;
+    /// Sends a frame of `guest`'s to whom it is for.
+    fn send_frame(&mut self, guest: usize, frame: &[u8]);
+    /// The next frame for `guest`, and its length.
+    fn receive_frame(&mut self, guest: usize, frame: &mut [u8; MOST_FRAME]) -> Option<usize>;
 }
 
 /// How a guest ended.
@@ -118,6 +128,7 @@ pub struct Guest {
     shadow: Option<Shadow>,
     vcpu: Vcpu,
     input: InputQueue,
+    devices: Devices,
     /// Counter when its clock was zero.
     started: u64,
 }
@@ -159,21 +170,57 @@ impl Guest {
     /// A byte of console input.
     pub fn input(&mut self, byte: u8) {
         self.input.push(byte);
-        self.vcpu.pending.raise(Virq(lguest_abi::VIRQ_CONSOLE));
+        self.offer_input();
     }
 
-    /// Whether it can go on.
+    /// Lets the console's device have what input there is, or the hypercall.
+    fn offer_input(&mut self) {
+        if !self.input.is_empty() && !self.devices.take_input() {
+            self.vcpu.pending.raise(Virq(lguest_abi::VIRQ_CONSOLE));
+        }
+    }
+
+    /// Frames have come for it.
+    pub fn frames_have_come(&mut self) {
+        self.devices.take_frames();
+    }
+
+    /// A drive of the machine has completed something of its.
+    pub fn transfer_completed(&mut self, ticket: Ticket, result: Result<(), Failed>) -> Result<(), Broken> {
+        self.devices.complete(ticket, result, &self.memory, &mut self.vcpu.pending)
+    }
+
+    /// A drive of the machine has room.
+    pub fn retry_transfers(&mut self) {
+        self.devices.retry();
+    }
+
+    /// Whether it can go on, or its devices can.
     pub fn wants_processor(&self) -> bool {
+        if self.devices.are_draining() {
+            return false;
+        }
+        let interrupted = || self.vcpu.data.is_some_and(|data| self.vcpu.pending.next(data).is_some());
         match self.state {
             State::Running => true,
-            State::Waiting => self.vcpu.data.is_some_and(|data| self.vcpu.pending.next(data).is_some()),
+            State::Waiting => interrupted() || self.devices.have_work(),
             State::Stopped | State::Over(_) => false,
         }
     }
 
-    /// It has broken a rule.
-    pub fn kill(&mut self, broken: Broken, rip: VirtAddr) {
-        self.state = State::Over(Outcome::Killed(broken, rip));
+    /// Whether it can go on now: nothing is left that comes first.
+    pub fn is_ready(&self) -> bool {
+        self.state == State::Running && !self.devices.have_work() && !self.devices.are_draining()
+    }
+
+    /// Whether a drive still uses its memory, though it is over or has reset the disk.
+    pub fn is_draining(&self) -> bool {
+        self.devices.are_draining()
+    }
+
+    /// It is over: its devices do nothing more.
+    pub fn stop_devices(&mut self) {
+        self.devices.abandon();
     }
 
     fn clock(&self, host: &mut impl Host) -> Nanoseconds {

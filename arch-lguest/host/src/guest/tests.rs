@@ -3,16 +3,18 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use lguest_abi::{
-    BOOT_IMAGE_BASE, Event, EventFrame, FREE, Hypercall, IRQ_ENABLED, KERNEL_HALF, LguestData, PENDING,
-    VIRQ_CONSOLE, VIRQ_TIMER, WaitMode,
+    BOOT_IMAGE_BASE, Event, EventFrame, FREE, Hypercall, IRQ_ENABLED, KERNEL_HALF, LguestData, NOTIFY_QUEUE,
+    NOTIFY_STATUS, PENDING, VIRQ_CONSOLE, VIRQ_FIRST_DEVICE, VIRQ_TIMER, WaitMode,
 };
-use platform::{CONTRACT_VERSION, Nanoseconds, PhysAddr, VirtAddr};
+use platform::{CONTRACT_VERSION, PhysAddr, VirtAddr};
 use proptest::prelude::*;
 
-use super::{Guest, Host, Outcome, State};
-use crate::archive::{Description, Share};
-use crate::clock::Scale;
+use super::{Guest, Outcome, State};
+use crate::archive::{Description, MOST_DISKS, Network, Share};
 use crate::context::{Context, Mode, Registers};
+use crate::devices::block::Backing;
+use crate::devices::testing::Fake;
+use crate::devices::{Fittings, PAGE_AT};
 use crate::image::LOWEST;
 use crate::image::testing::image;
 use crate::memory::testing::{memory, words};
@@ -25,34 +27,6 @@ const PAGES: u64 = 600;
 const DATA: GuestPhys = GuestPhys(0x1_0000);
 const STACK: u64 = BOOT_IMAGE_BASE + 0x2_0000;
 const ENTRY: u64 = BOOT_IMAGE_BASE + LOWEST;
-
-#[derive(Default)]
-struct Fake {
-    counter: u64,
-    printed: Vec<u8>,
-    reported: Vec<u8>,
-}
-
-impl Host for Fake {
-    fn counter(&mut self) -> u64 {
-        self.counter
-    }
-    fn scale(&self) -> Scale {
-        Scale(1 << 32)
-    }
-    fn wall_clock_base(&self) -> Option<Nanoseconds> {
-        Some(Nanoseconds::from_seconds(1000))
-    }
-    fn cpuid(&self, leaf: u32, subleaf: u32) -> [u32; 4] {
-        [leaf, subleaf, 3, 4]
-    }
-    fn print(&mut self, _: usize, text: &[u8]) {
-        self.printed.extend(text);
-    }
-    fn report(&mut self, _: usize, line: &[u8]) {
-        self.reported.extend(line);
-    }
-}
 
 /// A guest with the machine that it thinks it has.
 struct Bench {
@@ -71,12 +45,16 @@ impl Bench {
             command_line: b"console=ttyS0",
             memory_bytes: PAGES * 4096,
             share: Share(100),
+            disks: [None; MOST_DISKS],
+            network: Network::Guests,
         };
         let memory = memory(PAGES as usize, 0x4000_0000);
         let tables = words(2 * LEAST_TABLES).as_chunks().0;
         let pool = TablePool::new(tables, PhysAddr(0x8000_0000));
         let host = HostEntry { index: 448, value: 1 };
-        let mut guest = Guest::new(0, description, memory, pool, host).unwrap();
+        let disk = Backing::Memory(vec![0x5a; 64 * 512].leak());
+        let fittings = Fittings { disks: [Some(disk), None, None, None], network: true };
+        let mut guest = Guest::new(0, description, memory, pool, host, fittings).unwrap();
         let context = guest.start(500).unwrap();
         Self { guest, context, host: Fake { counter: 500, ..Fake::default() }, memory }
     }
@@ -351,6 +329,66 @@ fn arguments_are_checked() {
     assert_eq!(bench.data().cpuid[1].load(Relaxed), 1);
 }
 
+/// Device 0 with its queues of two entries at 0x4_0000 and 0x4_1000, driven by calls.
+fn drive_console(bench: &mut Bench) {
+    let console = &bench.memory.device_page(PAGE_AT).unwrap().devices[0];
+    console.accepted.store(1 << 32, Relaxed);
+    for (queue, at) in console.queues.iter().zip([0x4_0000, 0x4_1000]) {
+        queue.size.store(2, Relaxed);
+        queue.desc.store(at, Relaxed);
+        queue.driver.store(at + 0x100, Relaxed);
+        queue.device.store(at + 0x200, Relaxed);
+    }
+    for status in [3, 11, 15] {
+        console.status.store(status, Relaxed);
+        bench.call(Hypercall::Notify as u64, [PAGE_AT.0, NOTIFY_STATUS, 0]).unwrap();
+    }
+}
+
+#[test]
+fn devices_are_notified_and_wake_a_guest() {
+    let mut bench = Bench::ready();
+    let data = bench.data();
+    data.blocked_interrupts.store(0, Relaxed);
+    bench.context.registers.rsp = STACK;
+    assert_eq!(bench.rule(Hypercall::Notify, [PAGE_AT.0 + 4, 1, 0]), Rule::BadDevice);
+    drive_console(&mut bench);
+    // A kick is worked on before the guest goes on.
+    let put = |at: u64, value: u64| bench.memory.write(GuestPhys(at), value).unwrap();
+    bench.memory.copy_in(GuestPhys(0x3_0000), b"by queue").unwrap();
+    put(0x4_1000, 0x3_0000);
+    put(0x4_1008, 8);
+    put(0x4_1100, 1 << 16);
+    bench.call(Hypercall::Notify as u64, [PAGE_AT.0, NOTIFY_QUEUE + 1, 0]).unwrap();
+    assert!(!bench.guest.is_ready() && bench.host.printed.is_empty());
+    data.irq_enabled.store(IRQ_ENABLED, Relaxed);
+    bench.prepare();
+    assert_eq!((&bench.host.printed[..], bench.guest.is_ready()), (&b"by queue"[..], true));
+    assert_eq!(Event::from_word(bench.frame().event).vector, 32 + VIRQ_FIRST_DEVICE);
+    // Input goes to the device alone, and wakes.
+    let put = |at: u64, value: u64| bench.memory.write(GuestPhys(at), value).unwrap();
+    put(0x4_0000, 0x3_0100);
+    put(0x4_0008, 8 | 2 << 32);
+    put(0x4_0100, 1 << 16);
+    bench.call(Hypercall::Halt as u64, [WaitMode::ForInterrupt as u64, 0, 0]).unwrap();
+    assert!(!bench.guest.wants_processor());
+    bench.guest.input(b'k');
+    assert!(bench.guest.wants_processor());
+    bench.prepare();
+    assert_eq!((bench.guest.state, bench.guest.is_ready()), (State::Running, true));
+    assert_eq!(bench.memory.read(GuestPhys(0x3_0100)), Ok(u64::from(b'k')));
+    // Without a buffer it waits, for the device and not for the hypercall, until the device is reset.
+    bench.call(Hypercall::Halt as u64, [WaitMode::ForInterrupt as u64, 0, 0]).unwrap();
+    bench.guest.input(b'l');
+    bench.prepare();
+    assert_eq!((bench.guest.state, bench.guest.wants_processor()), (State::Waiting, false));
+    assert_eq!(bench.call(Hypercall::ConsoleRead as u64, [0x3_0000, 10, 0]), Ok(0));
+    bench.memory.device_page(PAGE_AT).unwrap().devices[0].status.store(0, Relaxed);
+    bench.call(Hypercall::Notify as u64, [PAGE_AT.0, NOTIFY_STATUS, 0]).unwrap();
+    assert_eq!(bench.guest.pending().bits(), 1 << VIRQ_CONSOLE);
+    assert_eq!(bench.call(Hypercall::ConsoleRead as u64, [0x3_0000, 10, 0]), Ok(1));
+}
+
 proptest! {
     #[test]
     fn any_call_is_answered_or_named(
@@ -358,6 +396,7 @@ proptest! {
         scribbles in prop::collection::vec((0u64..512, any::<u64>()), 0..20),
     ) {
         let mut bench = Bench::ready();
+        drive_console(&mut bench);
         for (at, value) in scribbles {
             bench.memory.write(GuestPhys(DATA.0 + at * 8), value).unwrap();
         }

@@ -4,9 +4,9 @@ use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
 use core::cell::UnsafeCell;
 
+use platform::Unusable;
 use x86_64::registers::model_specific::Msr;
 
-use super::power::Unusable;
 use super::switch;
 use crate::archive::MOST_GUESTS;
 use crate::context::Registers;

@@ -1,9 +1,9 @@
 //! Physical memory: handed out once, at the start, in blocks of whole pages that are never given back.
 
+use arch_x86::start_info::StartInfo;
 use platform::{PAGE_SIZE, PhysAddr, PhysRange};
 
 use super::paging::{self, DIRECT_LIMIT};
-use super::start_info::StartInfo;
 
 const MOST_BLOCKS: usize = 32;
 
@@ -18,10 +18,10 @@ impl Frames {
     /// The loader's RAM above 1 MiB, without the image, the module and the loader's own structures.
     pub fn new(given: &StartInfo) -> Self {
         let mut frames = Self { free: [PhysRange::default(); MOST_BLOCKS], count: 0 };
-        for ram in given.map.iter().filter_map(|entry| entry.ram()) {
+        for ram in given.map.iter().filter(|entry| entry.is_ram()).map(|entry| entry.range()) {
             frames.add(ram.start.0.max(1 << 20), ram.end.0.min(DIRECT_LIMIT.0));
         }
-        for used in given.own.iter().copied().chain(given.module).chain([paging::image()]) {
+        for used in given.own_memory.iter().copied().chain(given.module).chain([paging::image()]) {
             frames.carve(used);
         }
         frames

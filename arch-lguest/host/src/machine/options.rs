@@ -1,6 +1,6 @@
 //! The host's own command line.
 
-use super::power::Unusable;
+use platform::Unusable;
 
 /// What to do when a guest is over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -5,10 +5,9 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use platform::{PAGE_SIZE, PhysAddr, PhysFrame, PhysRange, VirtAddr};
+use platform::{PAGE_SIZE, PhysAddr, PhysFrame, PhysRange, Unusable, VirtAddr};
 
 use super::frames::Frames;
-use super::power::Unusable;
 use crate::tables::Table;
 use crate::tables::shadow::HostEntry;
 

@@ -2,6 +2,7 @@
 
 use core::fmt::{self, Write};
 
+use platform::Unusable;
 use x86_64::instructions::port::Port;
 
 use super::uart;
@@ -15,10 +16,6 @@ const DEBUG_EXIT: u16 = 0xf4;
 pub const PANIC: u8 = 101;
 /// Exit value for a boot that could not go on.
 pub const UNUSABLE: u8 = 102;
-
-/// Why the host cannot go on: one line for the user.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Unusable(pub &'static str);
 
 /// The channel beside the console.
 #[derive(Debug)]

@@ -4,12 +4,13 @@ use core::fmt::{self, Write};
 use core::sync::atomic::AtomicU32;
 
 use lguest_abi::{LguestData, ShutdownReason};
-use platform::{Nanoseconds, VirtAddr};
+use platform::{Nanoseconds, Unusable, VirtAddr};
 
 use super::cpu::{self, UserState};
+use super::hardware::{Hardware, MOST_DRIVES, MachineDrive};
 use super::options::Restart;
 use super::paging::{forget, load_root, loaded_root};
-use super::power::{self, Channel, Unusable};
+use super::power::{self, Channel};
 use super::start::{self, Found};
 use super::switch::{self, block};
 use super::{apic, time, uart};
@@ -17,10 +18,15 @@ use crate::archive::MOST_GUESTS;
 use crate::clock::Scale;
 use crate::console::{Key, Keys, Lines};
 use crate::context::{Context, Mode, Registers};
+use crate::devices::port::{Drive, MOST_FRAME, Uplink};
+use crate::devices::switch::{MOST_WAITING, Source, Switch};
 use crate::guest::{Guest, Host, Outcome, State};
 use crate::rule::Broken;
 use crate::share::SLICE;
 use crate::tables::shadow::Stale;
+
+/// How long a guest goes on that has sent to others.
+const BURST: Nanoseconds = Nanoseconds(1_000_000);
 
 /// The machine, as guests use it.
 struct Services {
@@ -31,6 +37,8 @@ struct Services {
     passes_reports: bool,
     /// A guest has said how it ended.
     end_reported: bool,
+    switch: Switch,
+    hardware: Hardware,
 }
 
 impl Host for Services {
@@ -61,6 +69,25 @@ impl Host for Services {
             Channel::bytes(b"\n");
         }
     }
+
+    type Drive = MachineDrive;
+
+    fn drive(&mut self, number: usize) -> &mut MachineDrive {
+        self.hardware.drives[number].as_mut().expect("guests' disks are on drives that were found")
+    }
+
+    fn send_frame(&mut self, guest: usize, frame: &[u8]) {
+        if self.switch.forward(Source::Guest(guest), frame)
+            && let Some(card) = &mut self.hardware.card
+        {
+            // Where there is no room, a frame is lost.
+            let _ = card.send(frame);
+        }
+    }
+
+    fn receive_frame(&mut self, guest: usize, frame: &mut [u8; MOST_FRAME]) -> Option<usize> {
+        self.switch.take(guest, frame)
+    }
 }
 
 impl Services {
@@ -86,6 +113,8 @@ struct Machine {
     loaded: Option<usize>,
     /// Counter for which the timer is armed.
     armed: Option<u64>,
+    /// Guests that start again as soon as no drive uses their memory any more.
+    restarting: [bool; MOST_GUESTS],
 }
 
 /// Why the inner loop gave up the processor.
@@ -106,7 +135,7 @@ static NO_DATA: LguestData = {
 /// Runs the host.
 pub fn main(start_info: u64) -> ! {
     uart::init();
-    let found = start::find(start_info).unwrap_or_else(|reason| power::unusable(reason));
+    let mut found = start::find(start_info).unwrap_or_else(|reason| power::unusable(reason));
     let scale = found.scale;
     let wall = time::wall_clock();
     let base = wall.map(|wall| wall.saturating_sub(scale.time(time::counter())));
@@ -119,11 +148,14 @@ pub fn main(start_info: u64) -> ! {
             lines: Lines::new(several),
             passes_reports: !several,
             end_reported: false,
+            switch: core::mem::take(&mut found.switch),
+            hardware: core::mem::take(&mut found.hardware),
         },
         keys: Keys::new(found.count),
         saved: [start; MOST_GUESTS],
         loaded: None,
         armed: None,
+        restarting: [false; MOST_GUESTS],
         found,
     };
     for number in 0..machine.found.count {
@@ -139,6 +171,7 @@ impl Machine {
 
     fn start(&mut self, number: usize) {
         let counter = time::counter();
+        self.services.switch.clear(number);
         match self.guest(number).start(counter) {
             Ok(context) => self.saved[number] = Saved { context, user: UserState::new() },
             Err(bad) => power::unusable(Unusable(bad.0)),
@@ -152,13 +185,15 @@ impl Machine {
     fn run(&mut self) -> ! {
         loop {
             self.take_input();
+            self.take_completions();
+            self.take_frames();
             let now = time::counter();
             let mut alive = false;
             for number in 0..self.found.count {
                 let guest = self.guest(number);
                 guest.expire(now);
                 let wants = guest.wants_processor();
-                alive |= matches!(guest.state, State::Running | State::Waiting);
+                alive |= matches!(guest.state, State::Running | State::Waiting) || guest.is_draining();
                 self.found.shares.set_wanting(number, wants);
             }
             match self.found.shares.next() {
@@ -183,6 +218,47 @@ impl Machine {
         }
     }
 
+    /// Sees to what drives have completed.
+    fn take_completions(&mut self) {
+        let mut room = false;
+        for number in 0..MOST_DRIVES {
+            while let Some(drive) = &mut self.services.hardware.drives[number]
+                && let Some((ticket, result)) = drive.completed()
+            {
+                room = true;
+                let guest = usize::from(ticket.guest);
+                if let Err(broken) = self.guest(guest).transfer_completed(ticket, result) {
+                    self.over(guest, Outcome::Killed(broken, VirtAddr(0)));
+                }
+            }
+        }
+        if room {
+            self.found.guests.iter_mut().flatten().for_each(Guest::retry_transfers);
+        }
+        for number in 0..self.found.count {
+            if self.restarting[number] && !self.guest(number).is_draining() {
+                self.restarting[number] = false;
+                self.start(number);
+            }
+        }
+    }
+
+    /// Hands on what frames have come in, and tells those that have got some.
+    fn take_frames(&mut self) {
+        if let Some(card) = &mut self.services.hardware.card {
+            let mut frame = [0; MOST_FRAME];
+            for _ in 0..MOST_WAITING {
+                let Some(length) = card.receive(&mut frame) else { break };
+                self.services.switch.forward(Source::Uplink, &frame[..length]);
+            }
+        }
+        for number in 0..self.found.count {
+            if self.services.switch.take_fresh(number) {
+                self.guest(number).frames_have_come();
+            }
+        }
+    }
+
     /// Arms the timer for what comes first: a guest's deadline, or `slice_end`. One that is armed for earlier stays.
     fn arm(&mut self, slice_end: Option<u64>) {
         let deadlines = self.found.guests.iter().flatten().filter_map(Guest::deadline);
@@ -199,13 +275,19 @@ impl Machine {
         self.load(number);
         let start = time::counter();
         let contended = self.found.shares.is_contended(number);
-        let slice_end = contended.then(|| start + self.services.scale.counts(SLICE));
+        let mut slice_end = contended.then(|| start + self.services.scale.counts(SLICE));
         self.arm(slice_end);
         loop {
             match self.step(number) {
                 Ok(None) => {
                     let deadline = self.found.guests[number].as_ref().and_then(Guest::deadline);
-                    if deadline.is_some_and(|deadline| self.armed.is_none_or(|armed| deadline < armed)) {
+                    let wakes = slice_end.is_none() && self.services.switch.has_fresh();
+                    if wakes {
+                        // Others have got something, and get it soon: in one piece, if it is several frames.
+                        slice_end = Some(time::counter() + self.services.scale.counts(BURST));
+                    }
+                    let earlier = |deadline| self.armed.is_none_or(|armed| deadline < armed);
+                    if wakes || deadline.is_some_and(earlier) {
                         self.arm(slice_end);
                     }
                 }
@@ -213,7 +295,7 @@ impl Machine {
                 Err(broken) => {
                     // SAFETY: no guest runs, and no other reference lives.
                     let rip = unsafe { block() }.context.registers.rip;
-                    self.guest(number).kill(broken, VirtAddr(rip));
+                    self.guest(number).state = State::Over(Outcome::Killed(broken, VirtAddr(rip)));
                     break;
                 }
             }
@@ -232,6 +314,9 @@ impl Machine {
         // SAFETY: the reference ends before the guest is entered.
         let switch = unsafe { block() };
         guest.prepare(&mut switch.context, services)?;
+        if !guest.is_ready() {
+            return Ok(Some(Stop::Blocked));
+        }
         let data = guest.data().unwrap_or(&NO_DATA);
         switch.data = data;
         switch.pending = u64::from(guest.pending().bits());
@@ -307,6 +392,7 @@ impl Machine {
 
     /// A guest has ended: starts it again if that is wanted.
     fn over(&mut self, number: usize, outcome: Outcome) {
+        self.guest(number).state = State::Over(outcome);
         let restarts = self.guest(number).counters.restarts;
         let asked = matches!(outcome, Outcome::ShutDown { reason: ShutdownReason::Restart, .. });
         let again = match self.found.options.restart {
@@ -321,10 +407,11 @@ impl Machine {
         if !(shut_down && (again || self.found.count == 1)) {
             self.services.say(format_args!("guest {number}: {outcome}"));
         }
+        self.guest(number).stop_devices();
         if again {
             self.services.end_reported = false;
             self.guest(number).counters.restarts += 1;
-            self.start(number);
+            self.restarting[number] = true;
         } else if self.loaded == Some(number) {
             self.loaded = None;
         }
@@ -334,6 +421,7 @@ impl Machine {
         for number in 0..self.found.count {
             let mut counters = self.guest(number).counters;
             counters.evictions = self.guest(number).shadow().evictions();
+            counters.frames_lost = self.services.switch.lost(number);
             self.services.say(format_args!("guest {number} counters"));
             let _ = write!(uart::Console, "{counters}");
         }

@@ -8,6 +8,7 @@ use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 
+use arch_x86::{pop_registers, push_after_rdi};
 use lguest_abi::{Hypercall, IRQ_ENABLED, LguestData, USER_FLAGS};
 use platform::PhysAddr;
 
@@ -115,21 +116,9 @@ lguest_enter:
     push r15
     mov [rip + {block} + {host_stack}], rsp
     lea rsp, [rip + {block}]
-    pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop rbp
-    pop rbx
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rax
-    pop rcx
-    pop rdx
-    pop rsi
-    pop rdi
+"#,
+    pop_registers!(),
+    r#"
     add rsp, 16
     iretq
 
@@ -137,20 +126,9 @@ lguest_enter:
     .balign 16
 lguest_exit:
     push rdi
-    push rsi
-    push rdx
-    push rcx
-    push rax
-    push r8
-    push r9
-    push r10
-    push r11
-    push rbx
-    push rbp
-    push r12
-    push r13
-    push r14
-    push r15
+"#,
+    push_after_rdi!(),
+    r#"
     cld
     mov rsp, [rip + {block} + {host_stack}]
     pop r15

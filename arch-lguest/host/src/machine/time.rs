@@ -2,11 +2,10 @@
 
 use core::arch::x86_64::{__cpuid_count, _rdtsc, CpuidResult};
 
-use platform::Nanoseconds;
+use platform::{Nanoseconds, Unusable};
 use x86_64::instructions::port::Port;
 
 use super::apic;
-use super::power::Unusable;
 use crate::clock::Scale;
 
 const PIT_RATE: u64 = 1_193_182;

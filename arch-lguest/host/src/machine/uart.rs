@@ -1,77 +1,46 @@
 //! The console: COM1.
 
 use core::fmt;
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use uart_16550::Uart16550;
-use uart_16550::backend::PioBackend;
-use uart_16550::spec::registers::IER;
+use arch_x86::com1::{self, Backend};
 use x86_64::instructions::port::Port;
 
-const COM1: u16 = 0x3f8;
 /// The line of COM1, as an interrupt of the I/O APIC.
-pub const LINE: u32 = 4;
-/// How often the transmitter is asked whether it has room before its bytes are dropped: seconds on any machine.
-const MOST_POLLS: u32 = 4_000_000;
+pub const LINE: u32 = com1::ISA_IRQ as u32;
 
-static PRESENT: AtomicBool = AtomicBool::new(false);
+struct Registers;
 
-fn uart() -> Option<Uart16550<PioBackend>> {
-    if !PRESENT.load(Relaxed) {
-        return None;
+impl Backend for Registers {
+    unsafe fn read(&mut self, register: u8) -> u8 {
+        // SAFETY: as the caller promised.
+        unsafe { Port::new(com1::PORT + u16::from(register)).read() }
     }
-    // SAFETY: COM1's registers are where every PC has them, and this is their only user.
-    unsafe { Uart16550::new_port(COM1) }.ok()
+
+    unsafe fn write(&mut self, register: u8, value: u8) {
+        // SAFETY: as the caller promised.
+        unsafe { Port::new(com1::PORT + u16::from(register)).write(value) };
+    }
 }
 
-/// Sets the port up: 115200 baud, eight bits, FIFOs, no interrupts.
+/// Sets the port up, if there is one.
 pub fn init() {
-    let write = |register: u16, value: u8| {
-        // SAFETY: a register of COM1; where there is no such port nothing happens.
-        unsafe { Port::new(COM1 + register).write(value) };
-    };
-    write(7, 0x5a);
-    // SAFETY: as above.
-    if unsafe { Port::<u8>::new(COM1 + 7).read() } != 0x5a {
-        return;
-    }
-    for (register, value) in [
-        (1, 0),    // no interrupts
-        (3, 0x80), // divisor latch
-        (0, 1),    // 115200 baud
-        (1, 0),
-        (3, 3),    // eight bits, no parity, one stop bit
-        (2, 0xc7), // FIFOs, emptied; interrupt at 14 bytes or after a pause
-        (4, 0x0b), // ready, interrupts may reach the controller
-    ] {
-        write(register, value);
-    }
-    PRESENT.store(true, Relaxed);
+    com1::init(Registers);
 }
 
 /// Lets input raise an interrupt.
 pub fn enable_interrupt() {
-    if let Some(mut uart) = uart() {
-        uart.enable_interrupts(IER::DATA_READY);
-    }
+    com1::enable_interrupt(Registers);
 }
 
 /// Takes a byte of input, if there is one.
 pub fn read() -> Option<u8> {
     let mut byte = [0];
-    (uart()?.receive_bytes(&mut byte) == 1).then_some(byte[0])
+    (com1::read(Registers, &mut byte) == 1).then_some(byte[0])
 }
 
 /// Writes all of `bytes`.
 pub fn write(bytes: &[u8]) {
-    let Some(mut uart) = uart() else { return };
-    let mut left = bytes;
-    let mut polls = 0;
-    while !left.is_empty() && polls < MOST_POLLS {
-        let sent = uart.send_bytes(left);
-        left = &left[sent..];
-        polls = if sent == 0 { polls + 1 } else { 0 };
-    }
+    com1::write(Registers, bytes);
 }
 
 /// The console as something to format to.

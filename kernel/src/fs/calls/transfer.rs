@@ -59,16 +59,17 @@ fn seek(file: &OpenFile, offset: i64, whence: u32) -> SysResult {
     let end = match file.kind() {
         FileKind::Regular => file.inode().size(),
         FileKind::Directory => MAX_FILE_SIZE,
-        FileKind::Seekable(_) => 0,
+        FileKind::Seekable(ops) => ops.end().unwrap_or(0),
         FileKind::Device(ops) if ops.seek() == Seek::Ignored => return Ok(0),
         FileKind::Path => return Err(Errno::EBADF),
         FileKind::Pipe | FileKind::Device(_) => return Err(Errno::ESPIPE),
     };
+    let limit = file.ops().and_then(|ops| ops.end());
     let mut position = file.position.lock();
     let base = match whence {
         SEEK_SET => 0,
         SEEK_CUR => *position,
-        SEEK_END if matches!(file.kind(), FileKind::Regular) => end,
+        SEEK_END if matches!(file.kind(), FileKind::Regular) || limit.is_some() => end,
         SEEK_DATA | SEEK_HOLE => {
             let regular = file.regular().ok_or(Errno::EINVAL)?;
             let from = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
@@ -78,7 +79,11 @@ fn seek(file: &OpenFile, offset: i64, whence: u32) -> SysResult {
         _ => return Err(Errno::EINVAL),
     };
     let sum = i64::try_from(base).ok().and_then(|base| base.checked_add(offset)).ok_or(Errno::EOVERFLOW)?;
-    *position = u64::try_from(sum).map_err(|_| Errno::EINVAL)?;
+    let wanted = u64::try_from(sum).map_err(|_| Errno::EINVAL)?;
+    if limit.is_some_and(|limit| wanted > limit) {
+        return Err(Errno::EINVAL);
+    }
+    *position = wanted;
     Ok(*position)
 }
 

@@ -8,6 +8,7 @@ use super::load::{self, TICK};
 use super::mounts;
 use super::sysctl;
 use super::text::{Text, put};
+use crate::devices::{self, block};
 use crate::errno::KResult;
 use crate::mm::heap::HEAP;
 use crate::mm::{frames, shortage};
@@ -22,7 +23,7 @@ pub const ITEMS: &[Item<()>] = &[
     Item { name: "thread-self", permissions: 0o777, what: What::Link(thread_self) },
     Item { name: "cmdline", permissions: 0o444, what: What::Text(command_line) },
     Item { name: "cpuinfo", permissions: 0o444, what: What::Text(cpu_info) },
-    Item { name: "devices", permissions: 0o444, what: What::Text(devices) },
+    Item { name: "devices", permissions: 0o444, what: What::Text(device_drivers) },
     Item { name: "filesystems", permissions: 0o444, what: What::Text(filesystems) },
     Item { name: "interrupts", permissions: 0o444, what: What::Text(interrupts) },
     Item { name: "loadavg", permissions: 0o444, what: What::Text(load_average) },
@@ -95,13 +96,22 @@ fn filesystems(_: &()) -> KResult<Vec<u8>> {
     Ok(b"nodev\ttmpfs\nnodev\tramfs\nnodev\tdevtmpfs\nnodev\tdevpts\nnodev\tproc\n".to_vec())
 }
 
-fn devices(_: &()) -> KResult<Vec<u8>> {
-    Ok(b"Character devices:\n  1 mem\n  4 ttyS\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n136 pts\n\nBlock devices:\n"
-        .to_vec())
+fn device_drivers(_: &()) -> KResult<Vec<u8>> {
+    let mut text = Text::new();
+    text.bytes(b"Character devices:\n  1 mem\n  4 ttyS\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n136 pts\n\nBlock devices:\n");
+    if devices::AVAILABLE {
+        put!(text, "{:>3} virtblk\n", block::MAJOR);
+    }
+    Ok(text.0)
 }
 
 fn partitions(_: &()) -> KResult<Vec<u8>> {
-    Ok(b"major minor  #blocks  name\n\n".to_vec())
+    let mut text = Text::new();
+    text.bytes(b"major minor  #blocks  name\n\n");
+    for (number, sectors, name) in block::partitions() {
+        put!(text, "{:>4}  {:>7} {:>10} {}\n", number.major, number.minor, sectors / 2, name.escape_ascii());
+    }
+    Ok(text.0)
 }
 
 fn swaps(_: &()) -> KResult<Vec<u8>> {

@@ -11,7 +11,7 @@ use platform::Nanoseconds;
 use super::dhcp::Dhcp;
 use super::interface::{Link, Network};
 use super::routes::Route;
-use super::service::{Device, wait_for_lease, with};
+use super::service::{wait_for_lease, with};
 use super::stack::Stack;
 use super::wire::Wire;
 use crate::boot::parameters::command_line;
@@ -126,7 +126,7 @@ fn apply<W: Wire>(stack: &mut Stack<W>, configuration: Configuration) -> KResult
 }
 
 /// Writes `/proc/net/pnp`.
-pub fn describe(out: &mut String, stack: &Stack<Device>) -> fmt::Result {
+pub fn describe(out: &mut String, stack: &Stack<crate::devices::network::Network>) -> fmt::Result {
     let lease = stack.dhcp.as_ref().and_then(|dhcp| dhcp.lease.as_ref());
     let method = if stack.dhcp.is_some() { "PROTO: DHCP" } else { "MANUAL" };
     writeln!(out, "#{method}")?;

@@ -9,12 +9,13 @@ use super::address::NOWHERE;
 use super::configuration;
 use super::datagram::Kind;
 use super::interface::{Counters, Link};
-use super::service::{Device, with};
+use super::service::with;
 use super::stack::Stack;
+use crate::devices::network::Network;
 use crate::errno::{Errno, KResult};
 
 /// Writes a file's content while the stack stands still.
-fn text(write: impl FnOnce(&mut String, &mut Stack<Device>) -> fmt::Result) -> KResult<Vec<u8>> {
+fn text(write: impl FnOnce(&mut String, &mut Stack<Network>) -> fmt::Result) -> KResult<Vec<u8>> {
     with(|stack| {
         let mut text = String::new();
         write(&mut text, stack).map_err(|_| Errno::ENOMEM)?;

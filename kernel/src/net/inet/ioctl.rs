@@ -6,11 +6,12 @@ use core::net::{Ipv4Addr, SocketAddrV4};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::address::{BYTES, encode, from_bytes};
-use super::interface::{Interface, Link, Network};
+use super::interface::{self, Interface, Link};
 use super::links::Links;
 use super::routes::Route;
-use super::service::{Device, with};
+use super::service::with;
 use super::socket::{Socket, Which};
+use crate::devices::network::Network;
 use crate::errno::{Errno, KResult};
 use crate::mm::UserAddr;
 use crate::process::current;
@@ -179,7 +180,7 @@ fn flags(link: Link, interface: &Interface) -> u16 {
     kind | if interface.up { flag::UP | flag::RUNNING } else { 0 }
 }
 
-fn get(links: &Links<Device>, request: u32, asked: &mut Request) -> KResult<()> {
+fn get(links: &Links<Network>, request: u32, asked: &mut Request) -> KResult<()> {
     if request == request::GET_NAME {
         let index = i32::from_ne_bytes([asked.value[0], asked.value[1], asked.value[2], asked.value[3]]);
         let is_there = |link: &Link| link.index() == index && links.get(*link).is_some();
@@ -220,7 +221,7 @@ fn address_in(value: &[u8; 24]) -> KResult<Ipv4Addr> {
     from_bytes(bytes).map(|address| *address.ip()).ok_or(Errno::EINVAL)
 }
 
-fn set(links: &mut Links<Device>, request: u32, asked: &Request) -> KResult<()> {
+fn set(links: &mut Links<Network>, request: u32, asked: &Request) -> KResult<()> {
     let link = named(&asked.name)?;
     let interface = links.get_mut(link).ok_or(Errno::ENODEV)?;
     match request {
@@ -233,13 +234,13 @@ fn set(links: &mut Links<Device>, request: u32, asked: &Request) -> KResult<()> 
             if address.is_multicast() || address.is_broadcast() {
                 return Err(Errno::EINVAL);
             }
-            let network = (!address.is_unspecified()).then(|| Network::by_class(address));
+            let network = (!address.is_unspecified()).then(|| interface::Network::by_class(address));
             links.set_network(link, network)
         }
         request::SET_MASK => {
-            let prefix = Network::prefix_of(address_in(&asked.value)?).ok_or(Errno::EINVAL)?;
+            let prefix = interface::Network::prefix_of(address_in(&asked.value)?).ok_or(Errno::EINVAL)?;
             let address = interface.address().ok_or(Errno::EADDRNOTAVAIL)?;
-            links.set_network(link, Some(Network { address, prefix }))
+            links.set_network(link, Some(interface::Network { address, prefix }))
         }
         request::SET_BROADCAST => {
             let address = address_in(&asked.value)?;
@@ -293,10 +294,10 @@ fn change_route(request: u32, argument: UserAddr) -> KResult<()> {
     let destination = *from_bytes(&entry.destination).ok_or(Errno::EAFNOSUPPORT)?.ip();
     let mask = from_bytes(&entry.mask).map_or(Ipv4Addr::UNSPECIFIED, |mask| *mask.ip());
     let prefix = match entry.flags & ROUTE_HOST {
-        0 => Network::prefix_of(mask).ok_or(Errno::EINVAL)?,
+        0 => interface::Network::prefix_of(mask).ok_or(Errno::EINVAL)?,
         _ => 32,
     };
-    let to = Network { address: destination, prefix };
+    let to = interface::Network { address: destination, prefix };
     if to.first() != destination {
         return Err(Errno::EINVAL);
     }

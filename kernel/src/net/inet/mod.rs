@@ -36,5 +36,4 @@ pub use configuration::configure;
 pub use service::{start, wake};
 
 /// Whether there are such sockets: on platforms with devices.
-pub const AVAILABLE: bool =
-    matches!(<crate::hook::Backend as platform::Platform>::NAME.as_bytes(), b"lguest");
+pub const AVAILABLE: bool = crate::devices::AVAILABLE;

@@ -5,18 +5,15 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use platform::Nanoseconds;
 
 use super::stack::Stack;
-use super::wire::NoWire;
 use crate::boot::start::kernel_process;
+use crate::devices::network::Network;
 use crate::errno::{Errno, KResult};
 use crate::hook::cpu;
 use crate::process::{Pid, Task};
 use crate::sync::{Mutex, Once, WaitQueue};
 use crate::{random, sched, time};
 
-/// The driver of the Ethernet.
-pub type Device = NoWire;
-
-static STACK: Once<Mutex<Stack<Device>>> = Once::new();
+static STACK: Once<Mutex<Stack<Network>>> = Once::new();
 
 /// Something has come from the device, or a deadline is nearer than the task knows.
 static WORK: AtomicBool = AtomicBool::new(false);
@@ -34,7 +31,7 @@ pub fn wake() {
 ///
 /// # Errors
 /// ENOMEM.
-pub fn start(device: Option<Device>) -> KResult<()> {
+pub fn start(device: Option<Network>) -> KResult<()> {
     STACK.call_once(|| Mutex::new(Stack::new(device, time::now(), random::u64())));
     let task = Task::kernel(Pid(0), kernel_process(), "net", serve, 0)?;
     sched::enqueue_new(&task);
@@ -45,7 +42,7 @@ pub fn start(device: Option<Device>) -> KResult<()> {
 ///
 /// # Errors
 /// EAFNOSUPPORT before [`start`], and those of `work`.
-pub fn with<R>(work: impl FnOnce(&mut Stack<Device>) -> KResult<R>) -> KResult<R> {
+pub fn with<R>(work: impl FnOnce(&mut Stack<Network>) -> KResult<R>) -> KResult<R> {
     let mut stack = STACK.get().ok_or(Errno::EAFNOSUPPORT)?.lock();
     stack.begin(time::now());
     let result = work(&mut stack);

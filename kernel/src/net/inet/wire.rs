@@ -17,20 +17,3 @@ pub trait Wire: Send + 'static {
     /// Calls `take` with the next frame that has come, if there is one.
     fn receive<R>(&mut self, take: impl FnOnce(&mut [u8]) -> R) -> Option<R>;
 }
-
-/// For platforms whose devices have no driver.
-pub enum NoWire {}
-
-impl Wire for NoWire {
-    fn address(&self) -> [u8; 6] {
-        match *self {}
-    }
-
-    fn transmit(&mut self, _frame: &[u8]) -> bool {
-        match *self {}
-    }
-
-    fn receive<R>(&mut self, _take: impl FnOnce(&mut [u8]) -> R) -> Option<R> {
-        match *self {}
-    }
-}

@@ -30,7 +30,7 @@ static LOCAL: [[AtomicU64; 8]; 2] = [const { [const { AtomicU64::new(0) }; 8] };
 static OTHER: AtomicU64 = AtomicU64::new(0);
 
 unsafe extern "C" {
-    static gdt_pointer: TablePointer;
+    static boot_gdt_pointer: TablePointer;
 }
 
 /// All checks.
@@ -243,7 +243,7 @@ pub fn state() -> ApState {
         ds: 0x18,
         es: 0x18,
         // SAFETY: the first instructions' table; its pointer lies at its physical address.
-        gdtr: unsafe { (&raw const gdt_pointer).read_unaligned() },
+        gdtr: unsafe { (&raw const boot_gdt_pointer).read_unaligned() },
         idtr: traps::pointer(),
         ..ApState::default()
     }

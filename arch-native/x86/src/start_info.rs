@@ -2,7 +2,7 @@
 
 use core::mem::size_of;
 
-use platform::{PhysAddr, PhysRange, Unusable};
+use platform::{PhysAddr, PhysRange, Unusable, VirtAddr};
 
 const MAGIC: u32 = 0x336e_c578;
 const RAM: u32 = 1;
@@ -36,15 +36,19 @@ struct Module {
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct MapEntry {
-    /// First byte.
-    pub address: u64,
-    /// Bytes.
-    pub size: u64,
+    address: u64,
+    size: u64,
     kind: u32,
     reserved: u32,
 }
 
 impl MapEntry {
+    /// What it is about, as far as addresses go.
+    pub const fn range(&self) -> PhysRange {
+        let end = PhysAddr(self.address.saturating_add(self.size));
+        PhysRange { start: PhysAddr(self.address), end }
+    }
+
     /// Whether it is RAM the loader gives away.
     pub const fn is_ram(&self) -> bool {
         self.kind == RAM
@@ -64,7 +68,7 @@ pub struct StartInfo {
     /// The command line without its NUL.
     pub command_line: &'static [u8],
     /// The first module.
-    pub initramfs: Option<PhysRange>,
+    pub module: Option<PhysRange>,
     /// ACPI's root pointer, if the loader knows it.
     pub rsdp: Option<PhysAddr>,
     /// The ranges all of this lies in.
@@ -75,13 +79,15 @@ impl StartInfo {
     /// Reads the structure at `address`.
     ///
     /// # Safety
-    /// Physical memory below 4 GiB is mapped at its own address, and what the structure points to stays unchanged.
-    pub unsafe fn read(address: u64) -> Result<Self, Unusable> {
+    /// Physical memory below 4 GiB is mapped from `shown_at` on, for ever, and what the structure points to stays
+    /// unchanged.
+    pub unsafe fn read(address: u64, shown_at: VirtAddr) -> Result<Self, Unusable> {
+        let mapped = |address: u64| shown_at + address;
         if address == 0 || !address.is_multiple_of(4) || address >= 1 << 32 {
             return Err(Unusable("the loader gave no PVH start information"));
         }
         // SAFETY: it lies below 4 GiB, so it can be read; any bytes are a header.
-        let header = unsafe { (address as *const Header).read_unaligned() };
+        let header = unsafe { mapped(address).as_ptr::<Header>().read_unaligned() };
         if header.magic != MAGIC {
             return Err(Unusable("the loader's PVH start information has the wrong magic number"));
         }
@@ -94,14 +100,16 @@ impl StartInfo {
             return Err(Unusable("the loader's memory map is out of reach"));
         }
         // SAFETY: mapped (below 4 GiB), aligned, any bytes are entries, and nothing writes there.
-        let map = unsafe { core::slice::from_raw_parts(header.memory_map as *const MapEntry, entries) };
+        let map =
+            unsafe { core::slice::from_raw_parts(mapped(header.memory_map).as_ptr::<MapEntry>(), entries) };
 
         let command_line = if header.command_line == 0 {
             &[]
         } else if below_4_gib(header.command_line, 1) {
             let limit = LONGEST_COMMAND_LINE.min(((1u64 << 32) - header.command_line) as usize);
             // SAFETY: mapped (below 4 GiB), and nothing writes there.
-            let bytes = unsafe { core::slice::from_raw_parts(header.command_line as *const u8, limit) };
+            let bytes =
+                unsafe { core::slice::from_raw_parts(mapped(header.command_line).as_ptr::<u8>(), limit) };
             let Some(end) = bytes.iter().position(|&byte| byte == 0) else {
                 return Err(Unusable("the command line has no end"));
             };
@@ -110,18 +118,18 @@ impl StartInfo {
             return Err(Unusable("the command line is out of reach"));
         };
 
-        let mut initramfs = None;
+        let mut module = None;
         let module_bytes = u64::from(header.modules) * size_of::<Module>() as u64;
         if header.modules > 0 {
             if !below_4_gib(header.module_list, module_bytes) {
                 return Err(Unusable("the loader's list of modules is out of reach"));
             }
             // SAFETY: mapped (below 4 GiB); any bytes are a module.
-            let module = unsafe { (header.module_list as *const Module).read_unaligned() };
-            let Some(end) = module.address.checked_add(module.size) else {
-                return Err(Unusable("the initramfs wraps around the address space"));
+            let first = unsafe { mapped(header.module_list).as_ptr::<Module>().read_unaligned() };
+            let Some(end) = first.address.checked_add(first.size) else {
+                return Err(Unusable("the loader's module wraps around the address space"));
             };
-            initramfs = Some(PhysRange { start: PhysAddr(module.address), end: PhysAddr(end) });
+            module = Some(PhysRange { start: PhysAddr(first.address), end: PhysAddr(end) });
         }
 
         let range =
@@ -129,7 +137,7 @@ impl StartInfo {
         Ok(Self {
             map,
             command_line,
-            initramfs,
+            module,
             rsdp: (header.rsdp != 0).then_some(PhysAddr(header.rsdp)),
             own_memory: [
                 range(address, size_of::<Header>() as u64),

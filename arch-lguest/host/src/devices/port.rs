@@ -1,0 +1,73 @@
+//! What the devices need of the machine: its disks, and its network.
+
+use platform::PhysRange;
+
+/// Bytes of a sector.
+pub const SECTOR: u64 = 512;
+/// The most pieces of memory in one transfer.
+pub const MOST_SEGMENTS: usize = 32;
+/// The most bytes in one transfer.
+pub const MOST_BYTES: u64 = 128 << 10;
+/// The longest Ethernet frame, without its checksum.
+pub const MOST_FRAME: usize = 1514;
+
+/// No room now: try again after something has been completed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Busy;
+
+/// The drive could not do it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Failed;
+
+/// Whose request a transfer is; given back with its completion.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ticket {
+    /// Number of the guest.
+    pub guest: u8,
+    /// Of its device.
+    pub device: u8,
+    /// Of the device's request.
+    pub request: u8,
+}
+
+/// What a transfer does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// From the drive to memory.
+    Read,
+    /// From memory to the drive.
+    Write,
+    /// Makes what was written durable; no sector, no memory.
+    Flush,
+}
+
+/// One transfer of a drive. It was checked: whole sectors in all, within the drive, no write to a read-only one.
+#[derive(Clone, Copy, Debug)]
+pub struct Transfer<'a> {
+    /// What it does.
+    pub direction: Direction,
+    /// Where it starts on the drive.
+    pub sector: u64,
+    /// The memory, at most [`MOST_SEGMENTS`] pieces and [`MOST_BYTES`] bytes. It stays the transfer's until it is completed.
+    pub segments: &'a [PhysRange],
+}
+
+/// A disk of the machine. Nothing here waits.
+pub trait Drive {
+    /// Its size.
+    fn sectors(&self) -> u64;
+    /// Whether it can only be read.
+    fn is_read_only(&self) -> bool;
+    /// Begins a transfer.
+    fn begin(&mut self, transfer: &Transfer<'_>, ticket: Ticket) -> Result<(), Busy>;
+    /// The next transfer that has ended, each once.
+    fn completed(&mut self) -> Option<(Ticket, Result<(), Failed>)>;
+}
+
+/// The way out of the machine for frames. Nothing here waits.
+pub trait Uplink {
+    /// Sends a frame; where there is no room it is lost.
+    fn send(&mut self, frame: &[u8]) -> Result<(), Busy>;
+    /// The next frame that came in, and its length.
+    fn receive(&mut self, frame: &mut [u8; MOST_FRAME]) -> Option<usize>;
+}
