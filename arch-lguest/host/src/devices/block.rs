@@ -269,10 +269,11 @@ impl Block {
         Ok(Served::Used)
     }
 
-    /// The device is reset: what a drive still works on is nobody's.
-    pub fn abandon(&mut self) {
+    /// The device is reset: what a drive still works on, if anything, is nobody's.
+    pub fn abandon(&mut self) -> bool {
         self.in_flight.iter_mut().flatten().for_each(|request| request.abandoned = true);
         self.stalled = false;
+        self.is_draining()
     }
 
     /// Whether a drive still works on something that a reset has left behind.
