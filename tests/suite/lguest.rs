@@ -1,12 +1,11 @@
 //! The lguest hypervisor itself (`arch-lguest/host`): a guest that attacks it, and modules that are no good.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use anyhow::Result;
 
 use super::{console, ends, programs, shell};
-use crate::lguest::{Guest, Hypervisor, Network, archive};
+use crate::lguest::{Guest, GuestDisk, Hypervisor, Network, archive};
 use crate::testing::case::{Case, Files, Module, case};
 use crate::variant::{Backend, Dispatch, Product};
 use crate::workspace::Workspace;
@@ -91,7 +90,7 @@ fn hostile(seed: u64, lives: u64) -> Case {
 type Change = fn(Guest, &Hypervisor) -> Vec<u8>;
 
 /// Name, what is given in place of a guest, and what is said of it.
-const BAD_MODULES: [(&str, Option<Change>, &str); 9] = [
+const BAD_MODULES: [(&str, Option<Change>, &str); 11] = [
     ("no-guest", None, "there is no guest"),
     ("no-archive", Some(|guest, _| guest.image), "no archive of guests"),
     ("truncated-module", Some(|guest, args| cut(archive(&guest, args), 9000)), "cut off"),
@@ -108,8 +107,23 @@ const BAD_MODULES: [(&str, Option<Change>, &str); 9] = [
     ),
     (
         "odd-disk",
-        Some(|guest, args| archive(&Guest { disks: vec![(Arc::new([0; 1000]), true)], ..guest }, args)),
+        Some(|guest, args| {
+            archive(&Guest { disks: vec![GuestDisk::of_bytes(vec![0; 1000], true)], ..guest }, args)
+        }),
         "whole sectors",
+    ),
+    (
+        "no-drive",
+        Some(|guest, args| archive(&Guest { disks: vec![GuestDisk::of_qemu(0, true)], ..guest }, args)),
+        "a drive that the machine does not have",
+    ),
+    (
+        "no-card",
+        Some(|guest, _| {
+            let user = Hypervisor { network: Network::User(String::new()), ..Hypervisor::default() };
+            archive(&guest, &user)
+        }),
+        "the machine has no network card",
     ),
     (
         "small-guest",

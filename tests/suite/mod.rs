@@ -7,6 +7,7 @@ mod backends;
 mod conformance;
 mod console;
 mod dispatch;
+mod drives;
 mod elf;
 mod elf_files;
 mod ends;
@@ -33,6 +34,7 @@ pub fn cases(workspace: &Workspace, extent: Extent) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     cases.extend(conformance::cases());
     cases.extend(lguest::cases(workspace)?);
+    cases.extend(drives::cases());
     cases.extend(ends::cases());
     cases.extend(arguments::cases());
     cases.extend(initramfs::cases());

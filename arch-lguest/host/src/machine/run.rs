@@ -7,12 +7,12 @@ use lguest_abi::{LguestData, ShutdownReason};
 use platform::{Nanoseconds, Unusable, VirtAddr};
 
 use super::cpu::{self, UserState};
-use super::hardware::{Hardware, MOST_DRIVES, MachineDrive};
 use super::options::Restart;
 use super::paging::{forget, load_root, loaded_root};
 use super::power::{self, Channel};
 use super::start::{self, Found};
 use super::switch::{self, block};
+use super::virtio::{Hardware, MOST_DRIVES, VirtioDrive};
 use super::{apic, time, uart};
 use crate::archive::MOST_GUESTS;
 use crate::clock::Scale;
@@ -70,9 +70,9 @@ impl Host for Services {
         }
     }
 
-    type Drive = MachineDrive;
+    type Drive = VirtioDrive;
 
-    fn drive(&mut self, number: usize) -> &mut MachineDrive {
+    fn drive(&mut self, number: usize) -> &mut VirtioDrive {
         self.hardware.drives[number].as_mut().expect("guests' disks are on drives that were found")
     }
 
@@ -226,9 +226,9 @@ impl Machine {
                 && let Some((ticket, result)) = drive.completed()
             {
                 room = true;
-                let guest = self.guest(usize::from(ticket.guest));
-                if let Err(broken) = guest.transfer_completed(ticket, result) {
-                    guest.kill(broken, VirtAddr(0));
+                let guest = usize::from(ticket.guest);
+                if let Err(broken) = self.guest(guest).transfer_completed(ticket, result) {
+                    self.over(guest, Outcome::Killed(broken, VirtAddr(0)));
                 }
             }
         }
@@ -295,7 +295,7 @@ impl Machine {
                 Err(broken) => {
                     // SAFETY: no guest runs, and no other reference lives.
                     let rip = unsafe { block() }.context.registers.rip;
-                    self.guest(number).kill(broken, VirtAddr(rip));
+                    self.guest(number).state = State::Over(Outcome::Killed(broken, VirtAddr(rip)));
                     break;
                 }
             }
@@ -369,6 +369,9 @@ impl Machine {
             // Whether or not it was early: it does not come again.
             self.armed = None;
         }
+        if vector == apic::DEVICE {
+            self.services.hardware.acknowledge();
+        }
         apic::end(vector);
     }
 
@@ -392,6 +395,7 @@ impl Machine {
 
     /// A guest has ended: starts it again if that is wanted.
     fn over(&mut self, number: usize, outcome: Outcome) {
+        self.guest(number).state = State::Over(outcome);
         let restarts = self.guest(number).counters.restarts;
         let asked = matches!(outcome, Outcome::ShutDown { reason: ShutdownReason::Restart, .. });
         let again = match self.found.options.restart {
