@@ -98,9 +98,13 @@ fn filesystems(_: &()) -> KResult<Vec<u8>> {
 
 fn device_drivers(_: &()) -> KResult<Vec<u8>> {
     let mut text = Text::new();
-    text.bytes(b"Character devices:\n  1 mem\n  4 ttyS\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n136 pts\n\nBlock devices:\n");
+    text.bytes(
+        b"Character devices:\n  1 mem\n  4 ttyS\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n136 pts\n",
+    );
     if devices::AVAILABLE {
-        put!(text, "{:>3} virtblk\n", block::MAJOR);
+        text.bytes(b"229 hvc\n\nBlock devices:\n254 virtblk\n");
+    } else {
+        text.bytes(b"\nBlock devices:\n");
     }
     Ok(text.0)
 }
