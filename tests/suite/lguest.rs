@@ -12,7 +12,9 @@ use crate::workspace::Workspace;
 
 /// The cases.
 pub fn cases(workspace: &Workspace) -> Result<Vec<Case>> {
-    let mut cases = vec![hostile(1, 850), side_by_side()];
+    let outside = hostile(2, 100).named("outside").image(&[0x5a; 64 * 512], false);
+    let outside = outside.network(Network::User("restrict=on".into()));
+    let mut cases = vec![hostile(1, 850).disk(&[0x5a; 64 * 512], false), outside, side_by_side()];
     cases.extend(BAD_MODULES.iter().map(|&(name, change, reason)| {
         attack(&format!("lguest/{name}"))
             .module(change.map_or(Module::Missing, Module::Changed))
@@ -69,11 +71,10 @@ fn attack(name: &str) -> Case {
     case(name).backend(Backend::Lguest).product(Product::Hostile).files(Files::None).memory(4)
 }
 
-/// More than a million hypercalls from `lives` seeds, beside a guest whose memory must not change.
+/// Hypercalls from `lives` seeds, more than a million in all, beside a guest whose memory must not change.
 fn hostile(seed: u64, lives: u64) -> Case {
     attack(&format!("lguest/hostile-{seed}"))
         .guests(2, "counters restart=1000000")
-        .disk(&[0x5a; 64 * 512], false)
         .network(Network::Guests)
         .append(&format!("seed={seed} lives={lives}"))
         .wait_for("neighbour: watching")
