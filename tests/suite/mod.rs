@@ -15,6 +15,7 @@ mod initramfs;
 mod lguest;
 mod machines;
 mod memory;
+mod network;
 mod programs;
 mod rom;
 mod shell;
@@ -35,6 +36,7 @@ pub fn cases(workspace: &Workspace, extent: Extent) -> Result<Vec<Case>> {
     cases.extend(conformance::cases());
     cases.extend(lguest::cases(workspace)?);
     cases.extend(drives::cases());
+    cases.extend(network::cases(workspace));
     cases.extend(ends::cases());
     cases.extend(arguments::cases());
     cases.extend(initramfs::cases());
