@@ -6,6 +6,7 @@ mod arguments;
 mod backends;
 mod conformance;
 mod console;
+mod devices;
 mod dispatch;
 mod drives;
 mod elf;
@@ -35,6 +36,7 @@ pub fn cases(workspace: &Workspace, extent: Extent) -> Result<Vec<Case>> {
     cases.extend(conformance::cases());
     cases.extend(lguest::cases(workspace)?);
     cases.extend(drives::cases());
+    cases.extend(devices::cases());
     cases.extend(ends::cases());
     cases.extend(arguments::cases());
     cases.extend(initramfs::cases());
