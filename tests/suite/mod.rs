@@ -16,6 +16,7 @@ mod initramfs;
 mod lguest;
 mod machines;
 mod memory;
+mod network;
 mod programs;
 mod rom;
 mod shell;
@@ -37,6 +38,7 @@ pub fn cases(workspace: &Workspace, extent: Extent) -> Result<Vec<Case>> {
     cases.extend(lguest::cases(workspace)?);
     cases.extend(drives::cases());
     cases.extend(devices::cases());
+    cases.extend(network::cases(workspace));
     cases.extend(ends::cases());
     cases.extend(arguments::cases());
     cases.extend(initramfs::cases());

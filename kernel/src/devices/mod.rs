@@ -114,7 +114,9 @@ fn on_interrupt(line: IrqLine) {
 }
 
 /// Frames may have come. Context: the interrupt.
-fn wake_network() {}
+fn wake_network() {
+    crate::net::inet::wake();
+}
 
 /// Writes through what devices keep for themselves (`sync(2)`).
 pub fn sync() {

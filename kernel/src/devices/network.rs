@@ -9,6 +9,7 @@ use super::bus::Bus;
 use super::slots::{Slot, Slots};
 use super::{Driver, Signal};
 use crate::errno::{Errno, KResult};
+use crate::net::inet::wire::Wire;
 use crate::sync::IrqLock;
 
 /// `VIRTIO_NET_F_MAC`
@@ -84,24 +85,6 @@ impl Network {
         Ok(Self { bus, address, receive, untold: 0, transmit, signal, dead: false })
     }
 
-    /// Its Ethernet address.
-    pub fn address(&self) -> [u8; 6] {
-        self.address
-    }
-
-    /// Sends a frame; false if there is no room for it now, or ever.
-    pub fn transmit(&mut self, frame: &[u8]) -> bool {
-        self.look_for_failure();
-        if self.dead || frame.is_empty() || frame.len() > MOST_FRAME {
-            return false;
-        }
-        let sent = self.try_transmit(frame);
-        sent.unwrap_or_else(|_| {
-            self.fail();
-            false
-        })
-    }
-
     fn try_transmit(&mut self, frame: &[u8]) -> KResult<bool> {
         while self.transmit.take()?.is_some() {}
         let Some(slot) = self.transmit.free() else { return Ok(false) };
@@ -114,18 +97,6 @@ impl Network {
             self.bus.notify(TRANSMIT);
         }
         Ok(true)
-    }
-
-    /// Calls `take` with the next frame that has come; none if there is none.
-    pub fn receive<R>(&mut self, take: impl FnOnce(&mut [u8]) -> R) -> Option<R> {
-        self.look_for_failure();
-        if self.dead {
-            return None;
-        }
-        self.try_receive(take).unwrap_or_else(|_| {
-            self.fail();
-            None
-        })
     }
 
     fn try_receive<R>(&mut self, take: impl FnOnce(&mut [u8]) -> R) -> KResult<Option<R>> {
@@ -172,5 +143,34 @@ impl Network {
         log::error!("eth0 has failed");
         self.dead = true;
         self.bus.reset();
+    }
+}
+
+impl Wire for Network {
+    fn address(&self) -> [u8; 6] {
+        self.address
+    }
+
+    fn transmit(&mut self, frame: &[u8]) -> bool {
+        self.look_for_failure();
+        if self.dead || frame.is_empty() || frame.len() > MOST_FRAME {
+            return false;
+        }
+        let sent = self.try_transmit(frame);
+        sent.unwrap_or_else(|_| {
+            self.fail();
+            false
+        })
+    }
+
+    fn receive<R>(&mut self, take: impl FnOnce(&mut [u8]) -> R) -> Option<R> {
+        self.look_for_failure();
+        if self.dead {
+            return None;
+        }
+        self.try_receive(take).unwrap_or_else(|_| {
+            self.fail();
+            None
+        })
     }
 }

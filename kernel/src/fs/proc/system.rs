@@ -12,6 +12,7 @@ use crate::devices::{self, block};
 use crate::errno::KResult;
 use crate::mm::heap::HEAP;
 use crate::mm::{frames, shortage};
+use crate::net::inet;
 use crate::process::system::names::{RELEASE, VERSION};
 use crate::process::{current, ids, tree};
 use crate::time;
@@ -43,8 +44,21 @@ pub const ITEMS: &[Item<()>] = &[
     },
 ];
 
-/// There is no network; programs look here whether there is one.
-const NET: &[Item<()>] = &[Item { name: "dev", permissions: 0o444, what: What::Text(network_devices) }];
+/// Where programs look whether there is a network.
+const NET: &[Item<()>] = if inet::AVAILABLE { WITH_INET } else { WITHOUT_INET };
+
+const WITHOUT_INET: &[Item<()>] =
+    &[Item { name: "dev", permissions: 0o444, what: What::Text(network_devices) }];
+
+const WITH_INET: &[Item<()>] = &[
+    Item { name: "arp", permissions: 0o444, what: What::Text(|()| inet::describe::neighbours()) },
+    Item { name: "dev", permissions: 0o444, what: What::Text(|()| inet::describe::devices()) },
+    Item { name: "pnp", permissions: 0o444, what: What::Text(|()| inet::describe::configured()) },
+    Item { name: "raw", permissions: 0o444, what: What::Text(|()| inet::describe::raw()) },
+    Item { name: "route", permissions: 0o444, what: What::Text(|()| inet::describe::routes()) },
+    Item { name: "tcp", permissions: 0o444, what: What::Text(|()| inet::describe::tcp()) },
+    Item { name: "udp", permissions: 0o444, what: What::Text(|()| inet::describe::udp()) },
+];
 
 fn network_devices(_: &()) -> KResult<Vec<u8>> {
     Ok(b"Inter-|   Receive                                                |  Transmit\n \
