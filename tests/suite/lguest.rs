@@ -3,17 +3,23 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
+use super::backends::Extent;
 use super::{console, ends, programs, shell};
+use crate::bench::exits::counters;
 use crate::lguest::{Guest, Hypervisor, Network, archive};
 use crate::testing::case::{Case, Files, Module, case};
 use crate::variant::{Backend, Dispatch, Product};
 use crate::workspace::Workspace;
 
 /// The cases.
-pub fn cases(workspace: &Workspace) -> Result<Vec<Case>> {
-    let mut cases = vec![hostile(1, 850), side_by_side()];
+pub fn cases(workspace: &Workspace, extent: Extent) -> Result<Vec<Case>> {
+    let mut cases = match extent {
+        Extent::Enough => vec![hostile(1, 150)],
+        Extent::Everything => vec![hostile(1, 150), million(1000)],
+    };
+    cases.push(side_by_side());
     cases.extend(BAD_MODULES.iter().map(|&(name, change, reason)| {
         attack(&format!("lguest/{name}"))
             .module(change.map_or(Module::Missing, Module::Changed))
@@ -70,7 +76,16 @@ fn attack(name: &str) -> Case {
     case(name).backend(Backend::Lguest).product(Product::Hostile).files(Files::None).memory(4)
 }
 
-/// More than a million hypercalls from `lives` seeds, beside a guest whose memory must not change.
+/// More than a million hypercalls, from seeds that the other case has not.
+fn million(seed: u64) -> Case {
+    hostile(seed, 850).judged(|console| {
+        let calls = counters(console, 0)?.get("hypercalls").copied().unwrap_or(0);
+        ensure!(calls >= 1_000_000, "there were only {calls} hypercalls");
+        Ok(())
+    })
+}
+
+/// Hypercalls, tables and requests from `lives` seeds, beside a guest whose memory must not change.
 fn hostile(seed: u64, lives: u64) -> Case {
     attack(&format!("lguest/hostile-{seed}"))
         .guests(2, "counters restart=1000000")

@@ -11,6 +11,7 @@ mod elf;
 mod elf_files;
 mod ends;
 mod initramfs;
+mod isolation;
 mod lguest;
 mod machines;
 mod memory;
@@ -32,7 +33,8 @@ pub use backends::Extent;
 pub fn cases(workspace: &Workspace, extent: Extent) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     cases.extend(conformance::cases());
-    cases.extend(lguest::cases(workspace)?);
+    cases.extend(lguest::cases(workspace, extent)?);
+    cases.extend(isolation::cases(workspace)?);
     cases.extend(ends::cases());
     cases.extend(arguments::cases());
     cases.extend(initramfs::cases());
