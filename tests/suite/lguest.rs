@@ -1,25 +1,25 @@
 //! The lguest hypervisor itself (`arch-lguest/host`): a guest that attacks it, and modules that are no good.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 
 use super::backends::Extent;
 use super::{console, ends, programs, shell};
 use crate::bench::exits::counters;
-use crate::lguest::{Guest, Hypervisor, Network, archive};
+use crate::lguest::{Guest, GuestDisk, Hypervisor, Network, archive};
 use crate::testing::case::{Case, Files, Module, case};
 use crate::variant::{Backend, Dispatch, Product};
 use crate::workspace::Workspace;
 
 /// The cases.
 pub fn cases(workspace: &Workspace, extent: Extent) -> Result<Vec<Case>> {
-    let mut cases = match extent {
-        Extent::Enough => vec![hostile(1, 150)],
-        Extent::Everything => vec![hostile(1, 150), million(1000)],
-    };
-    cases.push(side_by_side());
+    let outside = hostile(2, 100).named("outside").image(&[0x5a; 64 * 512], false);
+    let outside = outside.network(Network::User("restrict=on".into()));
+    let mut cases = vec![hostile(1, 150).disk(&[0x5a; 64 * 512], false), outside, side_by_side()];
+    if extent == Extent::Everything {
+        cases.push(million(1000));
+    }
     cases.extend(BAD_MODULES.iter().map(|&(name, change, reason)| {
         attack(&format!("lguest/{name}"))
             .module(change.map_or(Module::Missing, Module::Changed))
@@ -76,9 +76,9 @@ fn attack(name: &str) -> Case {
     case(name).backend(Backend::Lguest).product(Product::Hostile).files(Files::None).memory(4)
 }
 
-/// More than a million hypercalls, from seeds that the other case has not.
+/// More than a million hypercalls, from seeds that the other cases have not.
 fn million(seed: u64) -> Case {
-    hostile(seed, 850).judged(|console| {
+    hostile(seed, 850).disk(&[0x5a; 64 * 512], false).judged(|console| {
         let calls = counters(console, 0)?.get("hypercalls").copied().unwrap_or(0);
         ensure!(calls >= 1_000_000, "there were only {calls} hypercalls");
         Ok(())
@@ -89,7 +89,6 @@ fn million(seed: u64) -> Case {
 fn hostile(seed: u64, lives: u64) -> Case {
     attack(&format!("lguest/hostile-{seed}"))
         .guests(2, "counters restart=1000000")
-        .disk(&[0x5a; 64 * 512], false)
         .network(Network::Guests)
         .append(&format!("seed={seed} lives={lives}"))
         .wait_for("neighbour: watching")
@@ -106,7 +105,7 @@ fn hostile(seed: u64, lives: u64) -> Case {
 type Change = fn(Guest, &Hypervisor) -> Vec<u8>;
 
 /// Name, what is given in place of a guest, and what is said of it.
-const BAD_MODULES: [(&str, Option<Change>, &str); 9] = [
+const BAD_MODULES: [(&str, Option<Change>, &str); 11] = [
     ("no-guest", None, "there is no guest"),
     ("no-archive", Some(|guest, _| guest.image), "no archive of guests"),
     ("truncated-module", Some(|guest, args| cut(archive(&guest, args), 9000)), "cut off"),
@@ -123,8 +122,23 @@ const BAD_MODULES: [(&str, Option<Change>, &str); 9] = [
     ),
     (
         "odd-disk",
-        Some(|guest, args| archive(&Guest { disks: vec![(Arc::new([0; 1000]), true)], ..guest }, args)),
+        Some(|guest, args| {
+            archive(&Guest { disks: vec![GuestDisk::of_bytes(vec![0; 1000], true)], ..guest }, args)
+        }),
         "whole sectors",
+    ),
+    (
+        "no-drive",
+        Some(|guest, args| archive(&Guest { disks: vec![GuestDisk::of_qemu(0, true)], ..guest }, args)),
+        "a drive that the machine does not have",
+    ),
+    (
+        "no-card",
+        Some(|guest, _| {
+            let user = Hypervisor { network: Network::User(String::new()), ..Hypervisor::default() };
+            archive(&guest, &user)
+        }),
+        "the machine has no network card",
     ),
     (
         "small-guest",

@@ -73,6 +73,7 @@ impl Drive for FakeDrive {
             return Err(Busy);
         }
         let bytes = transfer.segments.iter().map(|segment| segment.bytes()).sum::<u64>();
+        assert_eq!(bytes == 0, transfer.direction == Direction::Flush);
         assert!(bytes.is_multiple_of(SECTOR) && transfer.sector + bytes / SECTOR <= self.sectors());
         self.begun.push_back((ticket, transfer.direction, transfer.sector, bytes));
         Ok(())
@@ -188,10 +189,14 @@ impl Rig {
             if !self.devices.have_work() {
                 return Ok(());
             }
-            let Self { memory, pending, input, counters, host, .. } = self;
-            self.devices.work(&mut With { number: 0, memory: *memory, pending, input, counters, host })?;
+            self.work_once()?;
         }
         panic!("the work does not end");
+    }
+
+    pub fn work_once(&mut self) -> Result<(), Broken> {
+        let Self { memory, pending, input, counters, host, .. } = self;
+        self.devices.work(&mut With { number: 0, memory: *memory, pending, input, counters, host })
     }
 
     /// The chains given back so far: head and bytes written.
