@@ -14,6 +14,7 @@ mod initramfs;
 mod lguest;
 mod machines;
 mod memory;
+mod planted;
 mod programs;
 mod rom;
 mod shell;
@@ -32,6 +33,7 @@ pub use backends::Extent;
 pub fn cases(workspace: &Workspace, extent: Extent) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     cases.extend(conformance::cases());
+    cases.extend(planted::cases());
     cases.extend(lguest::cases(workspace)?);
     cases.extend(ends::cases());
     cases.extend(arguments::cases());

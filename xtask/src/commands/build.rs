@@ -40,7 +40,7 @@ pub fn product(workspace: &Workspace, product: Product, variant: Variant) -> Res
         }
     }
     let image = variant.image_path(workspace, product);
-    let features = variant.cargo_features();
+    let features = variant.cargo_features() + product.features();
     // The hostile guest knows no other platform than its own.
     let features = (product != Product::Hostile).then_some(features.as_str());
     let what = Executable {
