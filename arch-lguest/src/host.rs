@@ -26,6 +26,14 @@ unsafe fn call(number: Hypercall, first: u64, second: u64, third: u64) -> u64 {
     result
 }
 
+/// A call that may stand in the ring and does not. Those change nothing in memory that is the kernel's.
+#[inline(never)]
+pub fn call_at_once(number: Hypercall, first: u64, second: u64, third: u64) {
+    debug_assert!(number.may_wait());
+    // SAFETY: what the ring's calls do is forget or load translations, which their callers answer for, or pass on text.
+    unsafe { call(number, first, second, third) };
+}
+
 /// Names the shared page; the first call of all.
 ///
 /// # Safety

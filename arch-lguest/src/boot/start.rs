@@ -16,7 +16,7 @@ use platform::{
 
 use crate::data::{DATA, physical};
 use crate::trap::entry;
-use crate::{devices, host, power, time};
+use crate::{devices, host, power, ring, time};
 
 unsafe extern "C" {
     static text_start: [u8; 0];
@@ -97,6 +97,11 @@ unsafe fn prepare(boot_info: u64) -> Result<&'static BootInfo, Unusable> {
     let range = |start: u64, bytes: u64| PhysRange { start: PhysAddr(start), end: PhysAddr(start + bytes) };
     taken[1] = (range(boot_info, size_of::<lguest_abi::BootInfo>() as u64), MemoryKind::Reclaimable);
     let command_line_bytes = given.command_line_bytes.min(MOST_COMMAND_LINE);
+    // SAFETY: the boot map shows the host's text at its own address.
+    let command_line = unsafe { text(VirtAddr(given.command_line), command_line_bytes) };
+    if command_line.split(|byte| byte.is_ascii_whitespace()).any(|word| word == RING_OFF) {
+        ring::switch_off();
+    }
     taken[2] = (range(given.command_line, command_line_bytes), MemoryKind::Reclaimable);
     let initramfs = range(given.initramfs, given.initramfs_bytes);
     taken[3] = (initramfs, MemoryKind::Initramfs);
@@ -125,12 +130,7 @@ unsafe fn prepare(boot_info: u64) -> Result<&'static BootInfo, Unusable> {
         let info = (&raw mut (*facts).info).cast::<BootInfo>();
         info.write(BootInfo {
             memory: core::slice::from_raw_parts(regions, map.regions().len()),
-            command_line: if command_line_bytes == 0 {
-                &[]
-            } else {
-                let text = direct(PhysAddr(given.command_line)).as_ptr::<u8>();
-                core::slice::from_raw_parts(text, command_line_bytes as usize)
-            },
+            command_line: text(direct(PhysAddr(given.command_line)), command_line_bytes),
             initramfs: (given.initramfs_given != 0).then_some(initramfs),
             direct_map: DIRECT_MAP,
             kernel_window: KERNEL_WINDOW,
@@ -138,6 +138,13 @@ unsafe fn prepare(boot_info: u64) -> Result<&'static BootInfo, Unusable> {
         });
         Ok(&*info)
     }
+}
+
+/// # Safety
+/// There are so many bytes at `start` while the reference lives.
+unsafe fn text<'a>(start: VirtAddr, bytes: u64) -> &'a [u8] {
+    // SAFETY: as the caller promised.
+    if bytes == 0 { &[] } else { unsafe { core::slice::from_raw_parts(start.as_ptr(), bytes as usize) } }
 }
 
 fn address(symbol: *const [u8; 0]) -> VirtAddr {
@@ -157,6 +164,9 @@ fn check_reserved(given: &lguest_abi::BootInfo, memory_end: PhysAddr) -> Result<
     }
     Ok(())
 }
+
+/// The parameter with which no call waits in the ring.
+const RING_OFF: &[u8] = b"lguest.ring=off";
 
 /// What the host's tables have too.
 const LARGE_PAGES: LargePages = LargePages { two_mebibyte: true, gibibyte: false };

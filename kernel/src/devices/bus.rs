@@ -13,6 +13,8 @@ use crate::hook::devices as hooks;
 
 /// What a device is (virtio 1.2, section 5).
 pub mod kind {
+    /// An Ethernet interface.
+    pub const NETWORK: u32 = 1;
     /// A disk.
     pub const BLOCK: u32 = 2;
 }

@@ -7,6 +7,9 @@
 pub mod block;
 mod bus;
 mod memory;
+pub mod network;
+#[cfg(test)]
+mod network_tests;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -61,6 +64,7 @@ pub fn start() {
 
 fn start_driver(device: Device) -> KResult<Option<Arc<dyn Driver>>> {
     match device.kind {
+        bus::kind::NETWORK => network::add(device),
         bus::kind::BLOCK => Ok(Some(block::add(device)?)),
         _ => Ok(None),
     }
@@ -70,6 +74,9 @@ fn on_interrupt(line: IrqLine) {
     let driven = DRIVEN.get().map_or(&[][..], Vec::as_slice);
     driven.iter().filter(|driven| driven.line == line).for_each(|driven| driven.driver.on_interrupt());
 }
+
+/// Frames may have come. Context: the interrupt.
+fn wake_network() {}
 
 /// Writes through what devices keep for themselves (`sync(2)`).
 pub fn sync() {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::render::figure;
-use super::results::Results;
+use super::results::{Results, Section};
 
 /// Differences below this share of the older figure are left out, and so are those below half an instruction: where the
 /// linker puts code changes that much.
@@ -31,12 +31,12 @@ pub fn text(before: &Results, after: &Results) -> String {
                 let old = old_costs.and_then(|costs| costs.get(name));
                 compared += usize::from(old.is_some());
                 let line = match old {
-                    None => format!("new, {}", figure(Some(*new))),
-                    Some(old) if is_same(*old, *new) => continue,
+                    None => format!("new, {}", figure(*new)),
+                    Some(old) if is_same(*section, *old, *new) => continue,
                     Some(old) => format!(
                         "{} -> {} ({:+.1} %)",
-                        figure(Some(*old)),
-                        figure(Some(*new)),
+                        figure(*old),
+                        figure(*new),
                         (new - old) / old.max(f64::MIN_POSITIVE) * 100.0
                     ),
                 };
@@ -55,9 +55,11 @@ pub fn text(before: &Results, after: &Results) -> String {
     text
 }
 
-fn is_same(old: f64, new: f64) -> bool {
+fn is_same(section: Section, old: f64, new: f64) -> bool {
     let difference = (new - old).abs();
-    difference < 0.5 || difference < old * LEAST_SHARE
+    // Hypercalls and faults are few, and the linker does not change them.
+    let least = if section == Section::Exits { 0.005 } else { 0.5 };
+    difference < least || difference < old * LEAST_SHARE
 }
 
 #[cfg(test)]

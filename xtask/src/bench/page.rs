@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::render::{figure, ratio, rows};
+use super::render::{ratio, rows};
 use super::results::Results;
 
 const STYLE: &str = include_str!("page.css");
@@ -39,7 +39,7 @@ pub fn page(results: &Results) -> String {
                         "<tr{row}><th>{shown}</th><td>{}</td><td class=\"number\">{}</td><td class=\"number\">{ratio}</td>\
                          <td><div class=\"bar mode{index}\" style=\"width:{width:.1}%\"></div></td></tr>",
                         escaped(mode),
-                        figure(*value),
+                        rows.figure(*value),
                     );
                 }
             }

@@ -51,11 +51,18 @@ pub struct Rows {
     pub reference: String,
     /// The other modes
     pub modes: Vec<String>,
+    /// What they are
+    section: Section,
     /// The name, the reference's figure and the others'
     pub rows: Vec<(String, Option<f64>, Vec<Option<f64>>)>,
 }
 
 impl Rows {
+    /// A figure, or the word for none.
+    pub fn figure(&self, value: Option<f64>) -> String {
+        value.map_or(self.section.absent().to_owned(), figure)
+    }
+
     /// Each mode's geometric mean of the ratios to the reference.
     pub fn means(&self) -> Vec<(&str, f64)> {
         let mean = |index: usize| {
@@ -67,11 +74,8 @@ impl Rows {
             (!ratios.is_empty())
                 .then(|| (ratios.iter().map(|ratio| ratio.ln()).sum::<f64>() / ratios.len() as f64).exp())
         };
-        self.modes
-            .iter()
-            .enumerate()
-            .filter_map(|(index, mode)| Some((mode.as_str(), mean(index)?)))
-            .collect()
+        let modes = if self.section.has_mean() { &*self.modes } else { &[] };
+        modes.iter().enumerate().filter_map(|(index, mode)| Some((mode.as_str(), mean(index)?))).collect()
     }
 }
 
@@ -100,6 +104,7 @@ pub fn rows(variants: &[&Measured], section: Section) -> Option<Rows> {
     Some(Rows {
         reference: reference.to_owned(),
         modes: others.iter().map(|(mode, _)| (*mode).to_owned()).collect(),
+        section,
         rows: rows.collect(),
     })
 }
@@ -113,9 +118,9 @@ fn table(rows: &Rows, markdown: bool) -> String {
     }
     table.set_header(header);
     for (name, reference, others) in &rows.rows {
-        let mut cells = vec![name.clone(), figure(*reference)];
+        let mut cells = vec![name.clone(), rows.figure(*reference)];
         for other in others {
-            cells.push(figure(*other));
+            cells.push(rows.figure(*other));
             cells.push(ratio(*reference, *other).map_or("-".to_owned(), |ratio| format!("{ratio:.3}")));
         }
         table.add_row(cells);
@@ -129,12 +134,15 @@ fn table(rows: &Rows, markdown: bool) -> String {
     table.trim_fmt()
 }
 
-/// A count of instructions, or the word for none.
-pub fn figure(value: Option<f64>) -> String {
-    match value {
-        None => "failed".to_owned(),
-        Some(value) if value < 100.0 && value != value.trunc() => format!("{value:.1}"),
-        Some(value) => format!("{value:.0}"),
+/// A count: small ones with tenths or, if they have them, hundredths.
+pub fn figure(value: f64) -> String {
+    let tenths = value * 10.0;
+    if value >= 100.0 || value == value.trunc() {
+        format!("{value:.0}")
+    } else if (tenths - tenths.round()).abs() < 1e-6 {
+        format!("{value:.1}")
+    } else {
+        format!("{value:.2}")
     }
 }
 

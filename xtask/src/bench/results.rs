@@ -20,6 +20,8 @@ pub enum Section {
     Operations,
     /// From the first instruction to the first program
     Boot,
+    /// What an operation costs below an lguest guest
+    Exits,
 }
 
 impl Section {
@@ -29,11 +31,24 @@ impl Section {
             Self::Hooks => "Hooks, instructions a call",
             Self::Operations => "Operations, instructions each",
             Self::Boot => "Boot, instructions a phase",
+            Self::Exits => "Instructions, hypercalls and faults an operation",
         }
     }
 }
 
-/// Instructions by what was done.
+impl Section {
+    /// What stands for a figure that is not there.
+    pub fn absent(self) -> &'static str {
+        if self == Self::Exits { "-" } else { "failed" }
+    }
+
+    /// Whether figures are of one kind, so that a mean of their ratios says something.
+    pub fn has_mean(self) -> bool {
+        self != Self::Exits
+    }
+}
+
+/// Instructions by what was done, or other counts by what was counted.
 pub type Costs = BTreeMap<String, f64>;
 
 /// One variant's figures.
@@ -91,7 +106,7 @@ impl Results {
 
     /// The sections that anything was measured for.
     pub fn sections(&self) -> Vec<Section> {
-        [Section::Hooks, Section::Operations, Section::Boot]
+        [Section::Hooks, Section::Operations, Section::Boot, Section::Exits]
             .into_iter()
             .filter(|section| self.variants.iter().any(|variant| variant.sections.contains_key(section)))
             .collect()

@@ -11,12 +11,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::bench::render::{self, Format};
 use crate::bench::results::{Costs, Measured, Results, Section, VERSION};
-use crate::bench::{compare, measure, page};
+use crate::bench::{compare, exits, measure, page};
 use crate::commands::build;
 use crate::initramfs::Initramfs;
 use crate::installer::{BUSYBOX, QEMU};
+use crate::lguest::Hypervisor;
 use crate::qemu::Machine;
-use crate::race::course::{Contender, Course};
+use crate::race::course::{Below, Contender, Course};
 use crate::race::operations::BENCH;
 use crate::report::say;
 use crate::rom;
@@ -80,6 +81,8 @@ enum Part {
     Operations,
     /// The phases of the boot
     Boot,
+    /// Hypercalls and faults of an lguest guest an operation, with the ring and without it
+    Lguest,
 }
 
 impl Part {
@@ -88,8 +91,14 @@ impl Part {
             Self::Hooks => Section::Hooks,
             Self::Operations => Section::Operations,
             Self::Boot => Section::Boot,
+            Self::Lguest => Section::Exits,
         }
     }
+}
+
+/// Whether the part is to be measured.
+fn wants(args: &Args, part: Part) -> bool {
+    args.parts.is_empty() || args.parts.contains(&part)
 }
 
 /// Memory of a guest in MiB.
@@ -142,7 +151,7 @@ impl Bench {
         Ok(Self { workspace, course, initrd, bar })
     }
 
-    /// Measures every variant; whether nothing failed.
+    /// Measures everything; whether nothing failed.
     fn run(&self, args: &Args) -> Result<(Results, bool)> {
         let backends = if args.backends.is_empty() { Backend::built() } else { args.backends.clone() };
         let mut complete = true;
@@ -151,18 +160,21 @@ impl Bench {
             for &dispatch in &args.dispatch {
                 let variant = Variant { backend, dispatch, profile: Profile::Release };
                 let measured = self.variant(variant, args, &mut complete)?;
-                variants.push(measured);
+                variants.extend(measured);
             }
+        }
+        if backends.contains(&Backend::Lguest) && wants(args, Part::Lguest) {
+            variants.extend(self.exits(args, &mut complete)?);
         }
         self.bar.finish_and_clear();
         let machine = format!("{}, -cpu {}, 1 CPU, {MEMORY} MiB, under QEMU TCG", args.machine, args.cpu);
         Ok((Results { version: VERSION, machine, variants }, complete))
     }
 
-    fn variant(&self, variant: Variant, args: &Args, complete: &mut bool) -> Result<Measured> {
+    fn variant(&self, variant: Variant, args: &Args, complete: &mut bool) -> Result<Option<Measured>> {
         let mut sections = BTreeMap::new();
         for part in [Part::Hooks, Part::Operations, Part::Boot] {
-            if !args.parts.is_empty() && !args.parts.contains(&part) {
+            if !wants(args, part) {
                 continue;
             }
             let name = format!("{variant}, {}", part.section().title());
@@ -179,7 +191,57 @@ impl Bench {
             }
         }
         let dispatch = variant.dispatch.to_string();
-        Ok(Measured { backend: variant.backend_name(), dispatch, sections })
+        let measured = Measured { backend: variant.backend_name(), dispatch, sections };
+        Ok(Some(measured).filter(|measured| !measured.sections.is_empty()))
+    }
+
+    /// What operations cost below an lguest guest: on native, with every hypercall made at once, and with the ring.
+    fn exits(&self, args: &Args, complete: &mut bool) -> Result<[Measured; 3]> {
+        let contender = |backend, append: &str| {
+            let variant = Variant { backend, dispatch: Dispatch::Static, profile: Profile::Release };
+            let image = build::product(&self.workspace, Product::Monoguest, variant)?;
+            anyhow::Ok(Contender { name: variant.to_string(), image, append: append.to_owned(), rom: None })
+        };
+        let native = contender(Backend::Native, "")?;
+        let [direct, ring] = [contender(Backend::Lguest, exits::RING_OFF)?, contender(Backend::Lguest, "")?];
+        let hypervisor = Hypervisor { hypervisor_append: "counters".to_owned(), ..Hypervisor::default() };
+        let below = Course { hypervisor: Some(self.below(hypervisor)), ..self.course.clone() };
+        let mut columns = [Costs::new(), Costs::new(), Costs::new()];
+        let chosen = |name: &str| args.only.is_empty() || args.only.iter().any(|word| name.contains(word));
+        for (operation, _) in exits::OPERATIONS.iter().filter(|(name, _)| chosen(name)) {
+            self.bar.set_message(format!("lguest, {operation}"));
+            self.bar.tick();
+            let measured = [
+                exits::native(&self.course, &native, &self.initrd, operation),
+                exits::lguest(&below, &direct, &self.initrd, operation),
+                exits::lguest(&below, &ring, &self.initrd, operation),
+            ];
+            for (column, costs) in columns.iter_mut().zip(measured) {
+                match costs {
+                    Ok(costs) => column.extend(costs),
+                    Err(error) => {
+                        *complete = false;
+                        self.bar.suspend(|| say!("lguest, {operation}: {error:#}{}", self.course.said()));
+                    }
+                }
+            }
+        }
+        if columns.iter().all(Costs::is_empty) {
+            *complete = false;
+            say!("no operation was measured below lguest: --only names none");
+        }
+        let [native, mut direct, mut ring] = columns;
+        exits::align(&mut direct, &mut ring);
+        let mode = |name: &str, costs| Measured {
+            backend: "lguest".to_owned(),
+            dispatch: name.to_owned(),
+            sections: [(Section::Exits, costs)].into(),
+        };
+        Ok([mode("native", native), mode("no ring", direct), mode("ring", ring)])
+    }
+
+    fn below(&self, args: Hypervisor) -> Below {
+        Below { workspace: self.workspace.clone(), args }
     }
 
     fn part(&self, variant: Variant, part: Part, only: &[String]) -> Result<Costs> {
@@ -188,12 +250,13 @@ impl Bench {
         let rom = rom::place(&self.workspace, &variant.rom(), &self.course.machine, &self.course.scratch)?;
         let contender = Contender { name: variant.to_string(), image, append: String::new(), rom };
         let initrd: &Path = &self.initrd;
-        let hypervisor = (variant.backend == Backend::Lguest).then(|| self.workspace.clone());
+        let hypervisor = (variant.backend == Backend::Lguest).then(|| self.below(Hypervisor::default()));
         let course = Course { hypervisor, ..self.course.clone() };
         match part {
             Part::Hooks => measure::hooks(&course, &contender),
             Part::Operations => measure::operations(&course, &contender, initrd, only),
             Part::Boot => measure::boot(&course, &contender, initrd),
+            Part::Lguest => unreachable!("no part of a variant"),
         }
     }
 }

@@ -44,8 +44,17 @@ pub struct Course {
     pub memory: u32,
     /// How long a guest may take
     pub limit: Duration,
-    /// The guests are below the lguest hypervisor that was built there
-    pub hypervisor: Option<Workspace>,
+    /// The guests are below the lguest hypervisor
+    pub hypervisor: Option<Below>,
+}
+
+/// The lguest hypervisor that guests are below.
+#[derive(Clone, Debug)]
+pub struct Below {
+    /// Where it was built
+    pub workspace: Workspace,
+    /// What it is asked for
+    pub args: Hypervisor,
 }
 
 /// What both kernels' command lines have. Without `norandmaps` a program is at other addresses each time, and QEMU's
@@ -140,10 +149,10 @@ pub struct Running {
 impl Running {
     /// Starts a guest that may run as long as the course allows.
     pub fn start(launch: &Launch, course: &Course) -> Result<Self> {
-        let wrapped = course.hypervisor.as_ref().map(|workspace| {
-            lguest::wrap(workspace, launch.clone(), &Hypervisor::default(), &course.scratch)
-        });
-        let wrapped = wrapped.transpose()?;
+        let below = course.hypervisor.as_ref();
+        let wrapped = below
+            .map(|below| lguest::wrap(&below.workspace, launch.clone(), &below.args, &course.scratch))
+            .transpose()?;
         let started = Instant::now();
         let mut qemu =
             Qemu::start(wrapped.as_ref().unwrap_or(launch), Stdio::piped(), Stdio::piped(), course.log()?)?;
@@ -197,12 +206,15 @@ impl Running {
         }
     }
 
-    /// Waits until QEMU has ended by itself.
-    pub fn wait_for_end(mut self) -> Result<()> {
+    /// Waits until QEMU has ended by itself, and gives everything the console got.
+    pub fn wait_for_end(mut self) -> Result<String> {
         loop {
             match self.output.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
                 Ok((_, bytes)) => self.console.extend_from_slice(&bytes),
-                Err(RecvTimeoutError::Disconnected) => return self.qemu.finish().map(|_| ()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.qemu.finish()?;
+                    return Ok(self.console());
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     bail!("the guest did not end in time; its last lines are\n{}", self.last_lines())
                 }

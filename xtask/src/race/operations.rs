@@ -47,7 +47,7 @@ pub fn run(
 }
 
 /// `NAME NANOSECONDS` lines, and `FAIL` lines.
-fn parse(console: &str) -> (Costs, Vec<String>) {
+pub fn parse(console: &str) -> (Costs, Vec<String>) {
     let cost = |line: &str| {
         let (name, value) = line.trim().split_once(' ')?;
         let plain =

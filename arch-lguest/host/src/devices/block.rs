@@ -1,5 +1,7 @@
 //! A disk (virtio 1.2, section 5.2).
 
+use core::ops::Range;
+
 use lguest_abi::MOST_CONFIG;
 use platform::PhysRange;
 
@@ -79,14 +81,19 @@ pub struct Block {
     stalled: bool,
 }
 
+/// What a request wants (VIRTIO_BLK_T_…).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Operation {
+    Transfer(Direction),
+    Identify,
+    Unknown,
+}
+
 /// A request, as its chain has it.
 struct Request<'a> {
-    kind: u32,
+    operation: Operation,
     sector: u64,
-    /// What is written to the disk.
-    out: &'a [Segment],
-    /// What is read from it.
-    into: &'a [Segment],
+    data: &'a [Segment],
     status: GuestPhys,
 }
 
@@ -100,22 +107,25 @@ impl<'a> Request<'a> {
         let mut header = [0; HEADER as usize];
         read(memory, chain.readable(), 0, &mut header)?;
         let [a, b, c, d, _, _, _, _, sector @ ..] = header;
-        let both = !out.is_empty() && !into.is_empty();
-        let most = MOST_SEGMENTS.min(out.len().max(into.len()));
-        if both || total(out).max(total(into)) > MOST_BYTES || most < out.len().max(into.len()) {
+        let (operation, data) = match (u32::from_le_bytes([a, b, c, d]), out, into) {
+            (0, [], into) => (Operation::Transfer(Direction::Read), into),
+            (1, out, []) => (Operation::Transfer(Direction::Write), out),
+            (4, [], []) => (Operation::Transfer(Direction::Flush), into),
+            (8, [], into) => (Operation::Identify, into),
+            (0 | 1 | 4 | 8, ..) => return Err(chain.is_bad()),
+            _ => (Operation::Unknown, into),
+        };
+        if total(data) > MOST_BYTES {
             return Err(chain.is_bad());
         }
-        let kind = u32::from_le_bytes([a, b, c, d]);
-        Ok(Self { kind, sector: u64::from_le_bytes(sector), out, into, status: *status })
+        Ok(Self { operation, sector: u64::from_le_bytes(sector), data, status: *status })
     }
 
-    /// The bytes that `direction` moves, if they are on the disk.
-    fn bytes_on(&self, backing: &Backing, direction: Direction) -> Option<u64> {
-        let bytes = total(if direction == Direction::Read { self.into } else { self.out });
-        let end = self.sector.checked_add(bytes / SECTOR)?;
-        let writes = direction == Direction::Write;
-        let good = bytes.is_multiple_of(SECTOR) && end <= backing.sectors();
-        (good && !(writes && backing.is_read_only())).then_some(bytes)
+    /// The bytes of a disk in memory that are asked for; nothing if they are not whole sectors, or not on the disk.
+    fn range(&self, sectors: u64) -> Option<Range<usize>> {
+        let bytes = total(self.data);
+        let end = self.sector.checked_add(bytes / SECTOR).filter(|end| *end <= sectors)?;
+        bytes.is_multiple_of(SECTOR).then_some((self.sector * SECTOR) as usize..(end * SECTOR) as usize)
     }
 }
 
@@ -180,38 +190,37 @@ impl Block {
         with: &mut With<'_, H>,
     ) -> Result<Fate, Broken> {
         let done = |status, written| Ok(Fate::Done { status, written });
-        let direction = match request.kind {
-            0 => Direction::Read,
-            1 => Direction::Write,
-            4 => Direction::Flush,
-            8 => {
-                let mut name = [0; 20];
-                name[..6].copy_from_slice(b"disk-0");
+        let direction = match request.operation {
+            Operation::Transfer(direction) => direction,
+            Operation::Identify => {
+                let mut name = *b"disk-0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
                 name[5] += number as u8;
-                return done(OK, write(&with.memory, request.into, 0, &name)? as u32);
+                return done(OK, write(&with.memory, request.data, 0, &name)? as u32);
             }
-            _ => return done(UNSUPPORTED, 0),
+            Operation::Unknown => return done(UNSUPPORTED, 0),
         };
-        let bytes =
-            if direction == Direction::Flush { Some(0) } else { request.bytes_on(&self.backing, direction) };
-        let Some(bytes) = bytes else { return done(IO_ERROR, 0) };
-        let start = (request.sector * SECTOR) as usize;
-        let written = if direction == Direction::Read { bytes as u32 } else { 0 };
-        let stored: &[u8] = match (&mut self.backing, direction) {
-            (Backing::Drive { number: drive, .. }, _) => {
-                let drive = *drive;
+        let range = match direction {
+            Direction::Flush => Some(0..0),
+            Direction::Write if self.backing.is_read_only() => None,
+            _ => request.range(self.backing.sectors()),
+        };
+        let Some(range) = range else { return done(IO_ERROR, 0) };
+        let written = if direction == Direction::Read { range.len() as u32 } else { 0 };
+        match (&mut self.backing, direction) {
+            (&mut Backing::Drive { number: drive, .. }, _) => {
                 let in_flight = InFlight { head, status: request.status, written, abandoned: false };
                 return self.start(drive, number, request, direction, in_flight, with);
             }
-            (_, Direction::Flush) => &[],
-            (Backing::Memory(stored), Direction::Write) => {
-                read(&with.memory, request.out, 0, &mut stored[start..start + bytes as usize])?;
-                &[]
+            (Backing::Memory(stored), Direction::Read) => {
+                write(&with.memory, request.data, 0, &stored[range])?;
             }
-            (Backing::Memory(stored), _) => &stored[start..start + bytes as usize],
-            (Backing::ReadOnly(stored), _) => &stored[start..start + bytes as usize],
-        };
-        write(&with.memory, request.into, 0, stored)?;
+            (Backing::Memory(stored), _) => {
+                read(&with.memory, request.data, 0, &mut stored[range])?;
+            }
+            (Backing::ReadOnly(stored), _) => {
+                write(&with.memory, request.data, 0, &stored[range])?;
+            }
+        }
         done(OK, written)
     }
 
@@ -227,15 +236,11 @@ impl Block {
     ) -> Result<Fate, Broken> {
         let Some(at) = self.in_flight.iter().position(Option::is_none) else { return Ok(Fate::Waits) };
         let mut segments = [PhysRange::default(); MOST_SEGMENTS];
-        let data = match direction {
-            Direction::Read => request.into,
-            Direction::Write => request.out,
-            Direction::Flush => &[],
-        };
-        for (to, segment) in segments.iter_mut().zip(data) {
+        for (to, segment) in segments.iter_mut().zip(request.data) {
             *to = with.memory.host_range(segment.at, u64::from(segment.bytes))?;
         }
-        let transfer = Transfer { direction, sector: request.sector, segments: &segments[..data.len()] };
+        let segments = &segments[..request.data.len()];
+        let transfer = Transfer { direction, sector: request.sector, segments };
         let ticket = Ticket { guest: with.number as u8, device: number as u8, request: at as u8 };
         match with.host.drive(drive).begin(&transfer, ticket) {
             Ok(()) => {

@@ -188,10 +188,14 @@ impl Rig {
             if !self.devices.have_work() {
                 return Ok(());
             }
-            let Self { memory, pending, input, counters, host, .. } = self;
-            self.devices.work(&mut With { number: 0, memory: *memory, pending, input, counters, host })?;
+            self.work_once()?;
         }
         panic!("the work does not end");
+    }
+
+    pub fn work_once(&mut self) -> Result<(), Broken> {
+        let Self { memory, pending, input, counters, host, .. } = self;
+        self.devices.work(&mut With { number: 0, memory: *memory, pending, input, counters, host })
     }
 
     /// The chains given back so far: head and bytes written.

@@ -223,11 +223,6 @@ impl Guest {
         self.devices.abandon();
     }
 
-    /// It has broken a rule.
-    pub fn kill(&mut self, broken: Broken, rip: VirtAddr) {
-        self.state = State::Over(Outcome::Killed(broken, rip));
-    }
-
     fn clock(&self, host: &mut impl Host) -> Nanoseconds {
         host.scale().time(host.counter().saturating_sub(self.started))
     }

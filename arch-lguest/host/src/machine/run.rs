@@ -226,9 +226,9 @@ impl Machine {
                 && let Some((ticket, result)) = drive.completed()
             {
                 room = true;
-                let guest = self.guest(usize::from(ticket.guest));
-                if let Err(broken) = guest.transfer_completed(ticket, result) {
-                    guest.kill(broken, VirtAddr(0));
+                let guest = usize::from(ticket.guest);
+                if let Err(broken) = self.guest(guest).transfer_completed(ticket, result) {
+                    self.over(guest, Outcome::Killed(broken, VirtAddr(0)));
                 }
             }
         }
@@ -295,7 +295,7 @@ impl Machine {
                 Err(broken) => {
                     // SAFETY: no guest runs, and no other reference lives.
                     let rip = unsafe { block() }.context.registers.rip;
-                    self.guest(number).kill(broken, VirtAddr(rip));
+                    self.guest(number).state = State::Over(Outcome::Killed(broken, VirtAddr(rip)));
                     break;
                 }
             }
@@ -392,6 +392,7 @@ impl Machine {
 
     /// A guest has ended: starts it again if that is wanted.
     fn over(&mut self, number: usize, outcome: Outcome) {
+        self.guest(number).state = State::Over(outcome);
         let restarts = self.guest(number).counters.restarts;
         let asked = matches!(outcome, Outcome::ShutDown { reason: ShutdownReason::Restart, .. });
         let again = match self.found.options.restart {

@@ -1,10 +1,12 @@
 //! What the kernel's fast paths cost: prints `NAME nanoseconds-per-operation` lines, the best of several rounds, and
 //! `bench: done` at the end.
 //!
-//! `bench [--rounds N] [--fixed] [SUBSTRING…]`: the benchmarks whose names contain one of the words. Each has a process
-//! of its own, so that one that fails (a `FAIL` line) leaves the others alone, and so that none runs as process 1, which
-//! kernels treat specially. A round takes 20 ms at least; there are N of them (default 5). With `--fixed` there is one
-//! round of a fixed number of operations: under a clock that counts instructions the result is the same each time.
+//! `bench [--rounds N] [--fixed] [--times N] [SUBSTRING…]`: the benchmarks whose names are or contain a word. Each has a
+//! process of its own, so that one that fails (a `FAIL` line) leaves the others alone, and so that none runs as process 1,
+//! which kernels treat specially. A round takes 20 ms at least; there are N of them (default 5). With `--fixed` there is one
+//! round of a fixed number of operations: under a clock that counts instructions the result is the same each time. With
+//! `--times` there is one round of N operations, and none before it: whoever counts something else from outside takes the
+//! difference of two runs.
 //! The clock is CLOCK_MONOTONIC.
 
 mod files;
@@ -82,6 +84,8 @@ const ALL: &[(&str, u32, Run)] = &[
 enum Rounds {
     /// One round of the fixed number of operations
     Fixed,
+    /// One round of so many operations, without one to warm up
+    Times(u32),
     /// So many rounds, each of at least [`ROUND`]
     Calibrated(u32),
 }
@@ -97,6 +101,10 @@ fn main() {
                 Some(n) if n > 0 => rounds = Rounds::Calibrated(n),
                 _ => usage("--rounds needs a number"),
             },
+            "--times" => match args.next().and_then(|n| n.parse().ok()) {
+                Some(n) if n > 0 => rounds = Rounds::Times(n),
+                _ => usage("--times needs a number"),
+            },
             "--list" => {
                 ALL.iter().for_each(|(name, _, _)| print(&format!("{name}\n")));
                 exit_group(0);
@@ -107,7 +115,7 @@ fn main() {
     }
     let chosen: Vec<_> = ALL
         .iter()
-        .filter(|(name, _, _)| words.is_empty() || words.iter().any(|w| name.contains(w.as_str())))
+        .filter(|(name, _, _)| words.is_empty() || words.iter().any(|word| chooses(word, name)))
         .collect();
     if chosen.is_empty() {
         usage("no benchmark of that name");
@@ -129,8 +137,14 @@ fn main() {
     exit_group(i32::from(failed));
 }
 
+/// A benchmark's whole name chooses it alone.
+fn chooses(word: &str, name: &str) -> bool {
+    let whole = ALL.iter().any(|(other, _, _)| *other == word);
+    if whole { name == word } else { name.contains(word) }
+}
+
 fn usage(why: &str) -> ! {
-    print(&format!("{why}; usage: bench [--list] [--rounds N] [--fixed] [SUBSTRING…]\n"));
+    print(&format!("{why}; usage: bench [--list] [--rounds N] [--fixed] [--times N] [SUBSTRING…]\n"));
     exit_group(2)
 }
 
@@ -147,11 +161,14 @@ fn end_of_child(body: impl FnOnce()) -> End {
 fn cost(rounds: Rounds, count: u32, run: Run) -> f64 {
     let each = |n: u32, took: i64| took as f64 / f64::from(n);
     let few = (count / 10).next_multiple_of(2);
-    let warm = run(few);
     match rounds {
-        Rounds::Fixed => each(count, run(count)),
+        Rounds::Times(n) => each(n, run(n)),
+        Rounds::Fixed => {
+            run(few);
+            each(count, run(count))
+        }
         Rounds::Calibrated(rounds) => {
-            let (mut n, mut took) = (few, warm);
+            let (mut n, mut took) = (few, run(few));
             loop {
                 // Once warm, operations are faster: some more than the last round suggests.
                 n = ((ROUND * 5 / 4 * i64::from(n) / took.max(1)).clamp(4, 1 << 24) as u32)
