@@ -192,6 +192,12 @@ impl Variant {
         }
     }
 
+    /// Whether there is such an image. Profile dev compiles the kernel in several units, and its calls through a table
+    /// take the table's address from a register: no such call can be patched.
+    pub fn can_be_built(&self) -> bool {
+        self.dispatch != Dispatch::Patched || self.profile != Profile::Dev
+    }
+
     /// The value for `cargo --features`.
     pub fn cargo_features(&self) -> String {
         let backend = self.backend_name();

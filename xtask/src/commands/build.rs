@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::evidence::record;
 use crate::lguest;
+use crate::report::Usage;
 use crate::toolchain::{IMAGE_TARGET, ImageToolchain};
 use crate::variant::{Backend, Dispatch, Product, Profile, Variant};
 use crate::workspace::Workspace;
@@ -33,6 +34,11 @@ pub fn image(workspace: &Workspace, variant: Variant) -> Result<PathBuf> {
 
 /// Builds one variant of what runs above the cut, and for lguest the hypervisor that runs it.
 pub fn product(workspace: &Workspace, product: Product, variant: Variant) -> Result<PathBuf> {
+    if !variant.can_be_built() {
+        bail!(Usage(format!(
+            "no image {variant}: dispatch patched takes --profile release or release-nolto"
+        )));
+    }
     match variant.backend {
         Backend::Native | Backend::Vmi => {}
         Backend::Lguest => {

@@ -44,7 +44,8 @@ pub struct Args {
     #[arg(long = "features", value_name = "BACKEND,…", value_delimiter = ',')]
     backends: Vec<Backend>,
 
-    /// How all kernels reach their backend, whatever the cases say [default: static, and some of the others]
+    /// How all kernels reach their backend, whatever the cases say [default: static, and some of the others]; images of
+    /// profile dev keep theirs where this is patched, which they cannot be
     #[arg(long, value_name = "MODE")]
     dispatch: Option<Dispatch>,
 
@@ -64,7 +65,11 @@ pub fn run(args: Args) -> Result<u8> {
     }
     if let Some(dispatch) = args.dispatch {
         // What changes an image knows what it looks like.
-        let takes_it = |case: &&mut Case| case.product.has_dispatch() && case.image_change.is_none();
+        let takes_it = |case: &&mut Case| {
+            case.product.has_dispatch()
+                && case.image_change.is_none()
+                && Variant { dispatch, ..case.variant }.can_be_built()
+        };
         cases.iter_mut().filter(takes_it).for_each(|case| case.variant.dispatch = dispatch);
     }
     if host.is_none() && cases.is_empty() {
