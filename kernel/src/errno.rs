@@ -16,6 +16,11 @@ impl Errno {
         self.0 as i32
     }
 
+    /// The error with this number; none for 0 and what is no error's number.
+    pub const fn from_number(number: i32) -> Option<Self> {
+        if number > 0 && number < 4096 { Some(Self(number as u16)) } else { None }
+    }
+
     /// What a system call leaves in RAX.
     pub const fn to_rax(self) -> u64 {
         (-(self.0 as i64)) as u64
@@ -115,6 +120,7 @@ errnos! {
     EAFNOSUPPORT = 97, "address family not supported by protocol";
     EADDRINUSE = 98, "address already in use";
     EADDRNOTAVAIL = 99, "cannot assign requested address";
+    ENETDOWN = 100, "network is down";
     ENETUNREACH = 101, "network is unreachable";
     ECONNABORTED = 103, "software caused connection abort";
     ECONNRESET = 104, "connection reset by peer";
@@ -125,6 +131,7 @@ errnos! {
     ETOOMANYREFS = 109, "too many references";
     ETIMEDOUT = 110, "connection timed out";
     ECONNREFUSED = 111, "connection refused";
+    EHOSTUNREACH = 113, "no route to host";
     EALREADY = 114, "operation already in progress";
     EINPROGRESS = 115, "operation now in progress";
     ECANCELED = 125, "operation canceled";

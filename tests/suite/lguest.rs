@@ -1,19 +1,20 @@
 //! The lguest hypervisor itself (`arch-lguest/host`): a guest that attacks it, and modules that are no good.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use anyhow::Result;
 
 use super::{console, ends, programs, shell};
-use crate::lguest::{Guest, Hypervisor, Network, archive};
+use crate::lguest::{Guest, GuestDisk, Hypervisor, Network, archive};
 use crate::testing::case::{Case, Files, Module, case};
 use crate::variant::{Backend, Dispatch, Product};
 use crate::workspace::Workspace;
 
 /// The cases.
 pub fn cases(workspace: &Workspace) -> Result<Vec<Case>> {
-    let mut cases = vec![hostile(1, 850), side_by_side()];
+    let outside = hostile(2, 100).named("outside").image(&[0x5a; 64 * 512], false);
+    let outside = outside.network(Network::User("restrict=on".into()));
+    let mut cases = vec![hostile(1, 850).disk(&[0x5a; 64 * 512], false), outside, side_by_side()];
     cases.extend(BAD_MODULES.iter().map(|&(name, change, reason)| {
         attack(&format!("lguest/{name}"))
             .module(change.map_or(Module::Missing, Module::Changed))
@@ -70,11 +71,10 @@ fn attack(name: &str) -> Case {
     case(name).backend(Backend::Lguest).product(Product::Hostile).files(Files::None).memory(4)
 }
 
-/// More than a million hypercalls from `lives` seeds, beside a guest whose memory must not change.
+/// Hypercalls from `lives` seeds, more than a million in all, beside a guest whose memory must not change.
 fn hostile(seed: u64, lives: u64) -> Case {
     attack(&format!("lguest/hostile-{seed}"))
         .guests(2, "counters restart=1000000")
-        .disk(&[0x5a; 64 * 512], false)
         .network(Network::Guests)
         .append(&format!("seed={seed} lives={lives}"))
         .wait_for("neighbour: watching")
@@ -91,7 +91,7 @@ fn hostile(seed: u64, lives: u64) -> Case {
 type Change = fn(Guest, &Hypervisor) -> Vec<u8>;
 
 /// Name, what is given in place of a guest, and what is said of it.
-const BAD_MODULES: [(&str, Option<Change>, &str); 9] = [
+const BAD_MODULES: [(&str, Option<Change>, &str); 11] = [
     ("no-guest", None, "there is no guest"),
     ("no-archive", Some(|guest, _| guest.image), "no archive of guests"),
     ("truncated-module", Some(|guest, args| cut(archive(&guest, args), 9000)), "cut off"),
@@ -108,8 +108,23 @@ const BAD_MODULES: [(&str, Option<Change>, &str); 9] = [
     ),
     (
         "odd-disk",
-        Some(|guest, args| archive(&Guest { disks: vec![(Arc::new([0; 1000]), true)], ..guest }, args)),
+        Some(|guest, args| {
+            archive(&Guest { disks: vec![GuestDisk::of_bytes(vec![0; 1000], true)], ..guest }, args)
+        }),
         "whole sectors",
+    ),
+    (
+        "no-drive",
+        Some(|guest, args| archive(&Guest { disks: vec![GuestDisk::of_qemu(0, true)], ..guest }, args)),
+        "a drive that the machine does not have",
+    ),
+    (
+        "no-card",
+        Some(|guest, _| {
+            let user = Hypervisor { network: Network::User(String::new()), ..Hypervisor::default() };
+            archive(&guest, &user)
+        }),
+        "the machine has no network card",
     ),
     (
         "small-guest",

@@ -38,6 +38,17 @@ impl Machine {
         self.0.starts_with("microvm")
     }
 
+    /// Whether it has a PCI bus with slots to spare.
+    pub fn has_pci(&self) -> bool {
+        !self.0.starts_with("microvm")
+    }
+
+    /// The same machine, telling the kernel of its virtio devices in words on the command line, as it does for Linux if
+    /// there is no ACPI.
+    pub fn telling_of_devices(&self) -> Self {
+        Self(format!("{},acpi=off,auto-kernel-cmdline=on", self.0))
+    }
+
     /// The value for `-M`.
     fn argument(&self) -> String {
         match self.0.strip_prefix("microvm") {
@@ -218,7 +229,7 @@ fn rom_arguments(rom: &Placed, machine: &Machine) -> Vec<OsString> {
 }
 
 /// An option whose value is a path; QEMU splits options at commas unless they are doubled.
-fn option_with_path(before: &str, path: &Path, after: &str) -> String {
+pub fn option_with_path(before: &str, path: &Path, after: &str) -> String {
     format!("{before}{}{after}", path.to_string_lossy().replace(',', ",,"))
 }
 

@@ -145,7 +145,7 @@ impl Bus {
                 let bytes = 512 * (1 + random.below(8));
                 let data = (self.buffer(random, bytes), bytes, kind != 1);
                 let (header, end) = ((HEADERS, 16, false), (HEADERS + 64, 1, true));
-                if kind == 4 {
+                if kind == 4 || random.once_in(64) {
                     self.offer(device, queue, 4, &[header, end]);
                 } else {
                     self.offer(device, queue, 4, &[header, data, end]);

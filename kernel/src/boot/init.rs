@@ -16,6 +16,7 @@ use crate::exec::strings::StringList;
 use crate::exec::{self, ExecError, Program, Start};
 use crate::fs::{self, FileTable, FsContext, OnExec};
 use crate::hook::cpu;
+use crate::net::inet;
 use crate::process::process::NewProcess;
 use crate::process::{Credentials, Limits, Pid, Process, Task, tree};
 use crate::sched::{self, Nice, SchedState};
@@ -131,6 +132,9 @@ pub fn start() -> Result<(), InitError> {
 extern "C" fn first_code(_: usize) -> ! {
     interrupts::enable();
     open_console();
+    if inet::AVAILABLE {
+        inet::configure();
+    }
     let mut frame = match run(parameters::command_line()) {
         Ok(frame) => frame,
         Err(error) => end::unusable(&error),

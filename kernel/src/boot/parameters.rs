@@ -13,6 +13,7 @@ static TEXT: Once<Vec<u8>> = Once::new();
 pub const KNOWN: &[&str] = &[
     "console",
     "init",
+    "ip",
     "rdinit",
     "quiet",
     "debug",

@@ -9,6 +9,7 @@ use super::chart::phase;
 use super::{end, init, parameters, smp};
 use crate::hook;
 use crate::mm::{self, KernelStack, frames};
+use crate::net::inet;
 use crate::process::process::NewProcess;
 use crate::process::{Credentials, Limits, Pid, Process, Task, ids};
 use crate::signal::SignalActions;
@@ -89,6 +90,11 @@ pub fn boot_cpu(info: &'static BootInfo) -> ! {
     phase("processors");
     unpack_initramfs(info);
     phase("initramfs");
+    if inet::AVAILABLE
+        && let Err(error) = inet::start(devices::network::take())
+    {
+        log::warn!("there is no network: {error}");
+    }
     if let Err(error) = init::start() {
         end::unusable(&error);
     }

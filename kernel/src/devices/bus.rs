@@ -17,6 +17,8 @@ pub mod kind {
     pub const NETWORK: u32 = 1;
     /// A disk.
     pub const BLOCK: u32 = 2;
+    /// A console.
+    pub const CONSOLE: u32 = 3;
 }
 
 /// `VIRTIO_F_VERSION_1`

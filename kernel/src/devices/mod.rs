@@ -6,15 +6,21 @@
 
 pub mod block;
 mod bus;
+pub mod console;
+#[cfg(test)]
+mod console_tests;
 mod memory;
 pub mod network;
 #[cfg(test)]
 mod network_tests;
+mod slots;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use platform::{Device, DeviceBus, IrqLine};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use platform::{Device, DeviceBus, DeviceEvents, DeviceId, IrqLine};
 
 use crate::errno::KResult;
 use crate::hook::DEVICES;
@@ -28,6 +34,37 @@ pub const AVAILABLE: bool = matches!(DEVICES, DeviceBus::Virtio);
 trait Driver: Send + Sync {
     /// The line was raised, by this device or another. Context: the interrupt.
     fn on_interrupt(&self);
+}
+
+/// The driver of a device that tasks look after: it notes what has happened, and wakes them.
+struct Signal {
+    device: DeviceId,
+    changed: AtomicBool,
+    wake: fn(),
+}
+
+impl Signal {
+    /// Calls `wake` in the interrupt of `device`.
+    fn new(device: DeviceId, wake: fn()) -> Self {
+        Self { device, changed: AtomicBool::new(false), wake }
+    }
+
+    /// Whether the device's configuration or status has changed since the last call.
+    fn has_changed(&self) -> bool {
+        self.changed.swap(false, Ordering::Acquire)
+    }
+}
+
+impl Driver for Signal {
+    fn on_interrupt(&self) {
+        let events = bus::acknowledge(self.device);
+        if events.contains(DeviceEvents::CONFIGURATION) {
+            self.changed.store(true, Ordering::Release);
+        }
+        if !events.is_empty() {
+            (self.wake)();
+        }
+    }
 }
 
 /// Who is to be asked when a line is raised.
@@ -66,6 +103,7 @@ fn start_driver(device: Device) -> KResult<Option<Arc<dyn Driver>>> {
     match device.kind {
         bus::kind::NETWORK => network::add(device),
         bus::kind::BLOCK => Ok(Some(block::add(device)?)),
+        bus::kind::CONSOLE => console::add(device),
         _ => Ok(None),
     }
 }
@@ -76,7 +114,9 @@ fn on_interrupt(line: IrqLine) {
 }
 
 /// Frames may have come. Context: the interrupt.
-fn wake_network() {}
+fn wake_network() {
+    crate::net::inet::wake();
+}
 
 /// Writes through what devices keep for themselves (`sync(2)`).
 pub fn sync() {

@@ -9,6 +9,7 @@ use sim::Machine;
 use sim::devices::{Action, Model, configuration_changed, supply};
 
 use super::network::{self, MOST_FRAME, Network};
+use crate::net::inet::wire::Wire;
 use crate::testing;
 use crate::time::{now, sleep_until};
 

@@ -200,6 +200,15 @@ fn make_pty(index: u32, with: NewInode) -> KResult<()> {
     )
 }
 
+/// Makes `/dev/NAME` for a terminal.
+///
+/// # Errors
+/// ENOMEM; EEXIST.
+pub fn add_terminal(name: &[u8], number: DeviceNumber) -> KResult<()> {
+    let with = NewInode { mode: mode::CHARACTER | 0o660, uid: Uid(0), gid: TTY_GROUP };
+    insert_device(&trees().devices, name, InodeKind::Character(number), with)
+}
+
 /// Makes `/dev/NAME` for a disk.
 ///
 /// # Errors

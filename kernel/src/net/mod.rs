@@ -1,54 +1,61 @@
-//! Sockets between processes of this machine (`unix(7)`). There are no others.
-//!
-//! An [`endpoint::Endpoint`] is what others know of a socket, a [`Socket`] is the open file that owns it and knows its
-//! other end. Endpoints do not know each other, so that connections are no circles of references; files that are sent
-//! through sockets can make such circles, which [`rights`] finds.
+//! Sockets: [`unix`] between processes of this machine, [`inet`] to wherever IP leads.
 
 mod address;
-mod bind;
-mod calls;
-mod control;
-mod endpoint;
-mod message;
-mod message_calls;
-mod names;
+mod flags;
+mod message_header;
 mod options;
-mod rights;
-mod socket;
-mod transfer;
+mod waiting;
 
-#[cfg(test)]
-mod tests;
+pub mod inet;
+pub mod unix;
 
-pub use socket::Socket;
-
-use crate::syscall::Handler;
 use crate::syscall::numbers::*;
+use crate::syscall::{Call, Handler, SysResult};
 
-/// System calls of sockets.
-pub const SYSTEM_CALLS: &[(usize, Handler)] = &[
-    (SOCKET, calls::socket),
-    (SOCKETPAIR, calls::socketpair),
-    (BIND, calls::bind),
-    (LISTEN, calls::listen),
-    (CONNECT, calls::connect),
-    (ACCEPT, calls::accept),
-    (ACCEPT4, calls::accept4),
-    (SHUTDOWN, calls::shutdown),
-    (GETSOCKNAME, calls::getsockname),
-    (GETPEERNAME, calls::getpeername),
-    (SETSOCKOPT, calls::setsockopt),
-    (GETSOCKOPT, calls::getsockopt),
-    (SENDTO, calls::sendto),
-    (RECVFROM, calls::recvfrom),
-    (SENDMSG, message_calls::sendmsg),
-    (RECVMSG, message_calls::recvmsg),
-    (SENDMMSG, message_calls::sendmmsg),
-    (RECVMMSG, message_calls::recvmmsg),
-];
-
-/// Both ends of a stream as open files, for tests of others.
 #[cfg(test)]
-pub fn test_pair() -> [alloc::sync::Arc<crate::fs::OpenFile>; 2] {
-    bind::pair(endpoint::SocketType::Stream).map(|socket| socket.open(0))
+pub use unix::test_pair;
+
+/// The system calls of sockets. Without IP they are those of [`unix`], and nothing of the other is in the image.
+pub const SYSTEM_CALLS: &[(usize, Handler)] = if inet::AVAILABLE { WITH_INET } else { UNIX_ALONE };
+
+/// Calls of one family each, by what the first argument is: a family for [`SOCKET`], an open socket for the rest.
+macro_rules! calls {
+    ($($number:ident = $module:ident::$call:ident,)*) => {
+        const UNIX_ALONE: &[(usize, Handler)] = &[
+            (SOCKET, unix::calls::socket),
+            (SOCKETPAIR, unix::calls::socketpair),
+            $(($number, unix::$module::$call),)*
+        ];
+        const WITH_INET: &[(usize, Handler)] = &[
+            (SOCKET, socket),
+            (SOCKETPAIR, unix::calls::socketpair),
+            $(($number, |call| match inet::SocketFile::of(call.int(0)) {
+                Some(file) => inet::$module::$call(&file, call),
+                None => unix::$module::$call(call),
+            }),)*
+        ];
+    };
+}
+
+calls! {
+    BIND = calls::bind,
+    LISTEN = calls::listen,
+    CONNECT = calls::connect,
+    ACCEPT = calls::accept,
+    ACCEPT4 = calls::accept4,
+    SHUTDOWN = calls::shutdown,
+    GETSOCKNAME = calls::getsockname,
+    GETPEERNAME = calls::getpeername,
+    SETSOCKOPT = calls::setsockopt,
+    GETSOCKOPT = calls::getsockopt,
+    SENDTO = calls::sendto,
+    RECVFROM = calls::recvfrom,
+    SENDMSG = message_calls::sendmsg,
+    RECVMSG = message_calls::recvmsg,
+    SENDMMSG = message_calls::sendmmsg,
+    RECVMMSG = message_calls::recvmmsg,
+}
+
+fn socket(call: &mut Call<'_>) -> SysResult {
+    if call.int(0) == i32::from(inet::FAMILY) { inet::calls::socket(call) } else { unix::calls::socket(call) }
 }

@@ -1,4 +1,4 @@
-//! The console as a terminal: `/dev/console` and `/dev/ttyS0`.
+//! The platform's console as a terminal: `/dev/ttyS0`, and `/dev/console` unless a device is that.
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use platform::{IrqLine, Nanoseconds};
 use spin::Once;
 
+use super::hvc;
 use super::slave::SlaveFile;
 use super::terminal::{Far, Tty};
 use super::termios::Termios;
@@ -49,8 +50,8 @@ struct Device;
 
 impl CharDevice for Device {
     fn open(&self, number: DeviceNumber, flags: u32) -> KResult<Arc<dyn FileOps>> {
-        let tty = tty()?;
         let as_console = number != SERIAL;
+        let tty = if as_console && hvc::is_console() { hvc::tty()? } else { tty()? };
         let file = SlaveFile::open(tty, as_console)?;
         if !as_console && flags & O_NOCTTY == 0 {
             tty.offer();
@@ -109,7 +110,7 @@ extern "C" fn serve_interrupts(_argument: usize) -> ! {
     collect();
     loop {
         INPUT_CAME.wait_uninterruptible(|| (!INPUT.lock().is_empty()).then_some(()));
-        pass_on();
+        empty();
     }
 }
 
@@ -120,13 +121,13 @@ extern "C" fn serve_by_polling(_argument: usize) -> ! {
         // Nothing interrupts a task of the kernel's own.
         let _ = INPUT_CAME.wait_until(Some(wake), || None::<()>);
         if collect() {
-            pass_on();
+            empty();
         }
     }
 }
 
-/// Passes what has come to the line discipline, waiting until it has room.
-fn pass_on() {
+/// Passes all that has come to the line discipline, waiting until it has room.
+fn empty() {
     let Ok(tty) = tty() else { return };
     loop {
         tty.input_room.wait_uninterruptible(|| (tty.line.lock().room() > 0).then_some(()));
@@ -142,12 +143,17 @@ fn pass_on() {
         if count == 0 {
             return;
         }
-        let mut rest = &bytes[..count];
-        while !rest.is_empty() {
-            rest = &rest[tty.receive(rest)..];
-            if !rest.is_empty() {
-                tty.input_room.wait_uninterruptible(|| (tty.line.lock().room() > 0).then_some(()));
-            }
+        pass_on(tty, &bytes[..count]);
+    }
+}
+
+/// Passes input to a line discipline, waiting until it has room.
+pub(super) fn pass_on(tty: &Tty, bytes: &[u8]) {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        rest = &rest[tty.receive(rest)..];
+        if !rest.is_empty() {
+            tty.input_room.wait_uninterruptible(|| (tty.line.lock().room() > 0).then_some(()));
         }
     }
 }

@@ -190,7 +190,7 @@ pub(super) fn give_up(process: &Process) {
 pub fn on_process_exit(process: &Process) {
     let terminal = process.terminal.lock().clone();
     let Some(tty) = terminal else { return };
-    if is_leader(process) && matches!(tty.far, Far::Console) {
+    if is_leader(process) && matches!(tty.far, Far::Console | Far::Device) {
         tty.hang_up();
     } else if let Some(owner) = tty.release_from(process) {
         hang_up_group(owner.foreground);

@@ -5,6 +5,7 @@
 
 mod console;
 mod discipline;
+pub mod hvc;
 mod input;
 mod ioctl;
 mod job;
@@ -32,6 +33,7 @@ use crate::process::{Pid, Process, current};
 pub fn init() {
     register_char(5, 0..1, Arc::new(Controlling));
     pty::register();
+    hvc::register();
     if let Err(error) = console::init() {
         log::error!("the console takes no input: {error}");
     }

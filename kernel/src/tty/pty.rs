@@ -153,7 +153,7 @@ impl MasterFile {
     fn pty(&self) -> KResult<&Pty> {
         match &self.0.far {
             Far::Pty(pty) => Ok(pty),
-            Far::Console => Err(Errno::EIO),
+            Far::Console | Far::Device => Err(Errno::EIO),
         }
     }
 

@@ -10,6 +10,7 @@ use super::discipline::{Discipline, Effects, Taken};
 use super::job::Owner;
 use super::pty::Pty;
 use super::termios::{Control, Termios};
+use crate::devices::console as device;
 use crate::errno::{Errno, KResult};
 use crate::fs::device::DeviceNumber;
 use crate::fs::io::{IoDst, IoSrc};
@@ -38,8 +39,10 @@ pub struct WindowSize {
 
 /// What is at a terminal's far end.
 pub(super) enum Far {
-    /// The machine's console.
+    /// The platform's console.
     Console,
+    /// A console device.
+    Device,
     /// A program that has the master open.
     Pty(Pty),
 }
@@ -190,6 +193,7 @@ impl Tty {
                 console::write(&echo);
             }
             // Under the lock, so that nobody else takes the room.
+            Far::Device => device::emit(&line.take_echo(device::room())),
             Far::Pty(pty) => pty.emit(&line.take_echo(pty.room())),
         }
     }
@@ -209,6 +213,7 @@ impl Tty {
                 drop(line);
                 console::write(&processed[..length]);
             }
+            Far::Device => device::emit(&processed[..length]),
             Far::Pty(pty) => pty.emit(&processed[..length]),
         }
         bytes.len()
@@ -218,6 +223,7 @@ impl Tty {
     fn far_room(&self) -> usize {
         match &self.far {
             Far::Console => usize::MAX,
+            Far::Device => device::room(),
             Far::Pty(pty) => pty.room(),
         }
     }
@@ -227,6 +233,7 @@ impl Tty {
         let _line = self.line.lock();
         match &self.far {
             Far::Console => console::write(&[byte]),
+            Far::Device => device::emit(&[byte]),
             Far::Pty(pty) => pty.emit(&[byte]),
         }
     }

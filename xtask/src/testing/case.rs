@@ -85,6 +85,10 @@ pub struct Case {
     pub module: Module,
     /// What is done to a copy of the image before it is booted
     pub image_change: Option<ImageChange>,
+    /// Images of QEMU's disks for it, one for each of the hypervisor's that has no content: what is in them at first
+    pub images: Vec<Vec<u8>>,
+    /// How often it is run, one after the other, with the same images; all must end in the same way
+    pub boots: u32,
     /// What the tree starts from
     pub files: Files,
     /// What is added: path, source, permissions
@@ -133,6 +137,8 @@ pub fn case(name: impl Into<String>) -> Case {
         hypervisor: lguest::Hypervisor::default(),
         module: Module::Guests,
         image_change: None,
+        images: Vec::new(),
+        boots: 1,
         files: Files::Busybox,
         added: Vec::new(),
         argv: Vec::new(),
@@ -187,6 +193,20 @@ impl Case {
     pub fn disk(mut self, bytes: &[u8], read_only: bool) -> Self {
         let content = lguest::DiskContent::Bytes(bytes.into());
         self.hypervisor.disks.push(lguest::Disk { content, read_only });
+        self
+    }
+
+    /// A disk of QEMU's below a hypervisor, the first guest's, or with `read_only` every guest's.
+    pub fn image(mut self, bytes: &[u8], read_only: bool) -> Self {
+        let content = lguest::DiskContent::Qemu(PathBuf::new());
+        self.hypervisor.disks.push(lguest::Disk { content, read_only });
+        self.images.push(bytes.to_vec());
+        self
+    }
+
+    /// Runs it so often with the same images; the console of the last one counts.
+    pub fn boots(mut self, boots: u32) -> Self {
+        self.boots = boots;
         self
     }
 

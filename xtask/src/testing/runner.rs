@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::guest::{Outcome, Qemu, poll_timeout, verdict};
 use crate::initramfs::{ARGV_FILE, Initramfs};
-use crate::lguest;
+use crate::lguest::{self, DiskContent};
 use crate::qemu::{Console, Launch};
 use crate::rom;
 use crate::status::End;
@@ -60,32 +60,42 @@ impl Bench {
         fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
         let changed = case.image_change.map(|change| changed(image, change, &directory)).transpose()?;
         let launch = self.launch(case, changed.as_deref().unwrap_or(image), &directory)?;
+        let earlier = Case { present: Vec::new(), ..case.clone() };
+        for _ in 1..case.boots {
+            let verdict = self.boot(&earlier, &launch, &directory)?;
+            if verdict.failure.is_some() {
+                return Ok(verdict);
+            }
+        }
+        let verdict = self.boot(case, &launch, &directory)?;
+        if verdict.failure.is_none() {
+            // Only a failed case's files are of use to anybody.
+            let _ = fs::remove_dir_all(&directory);
+        }
+        Ok(verdict)
+    }
+
+    fn boot(&self, case: &Case, launch: &Launch, directory: &Path) -> Result<Verdict> {
         let log_path = directory.join("qemu.log");
         let log =
             fs::File::create(&log_path).with_context(|| format!("cannot create {}", log_path.display()))?;
 
         let started = Instant::now();
-        let mut qemu = Qemu::start(&launch, Stdio::piped(), Stdio::piped(), log.into())?;
+        let mut qemu = Qemu::start(launch, Stdio::piped(), Stdio::piped(), log.into())?;
         let mut play = Play::new(&mut qemu, case)?;
         let stopped = play.run(started + case.limit)?;
         let console = play.console();
         let exit = if matches!(stopped, Stopped::No) { qemu.finish()? } else { qemu.stop()? };
         let took = started.elapsed();
 
-        let failure = match verdict(&launch, exit) {
+        let failure = match verdict(launch, exit) {
             Err(error) => Some(error.to_string()),
             Ok((_, ended)) => judge(case, stopped, ended, &console),
         };
         let detail = match failure {
-            Some(_) => {
-                self.detail(case, &launch, &console, &fs::read_to_string(log_path).unwrap_or_default())
-            }
+            Some(_) => self.detail(case, launch, &console, &fs::read_to_string(log_path).unwrap_or_default()),
             None => String::new(),
         };
-        if failure.is_none() {
-            // Only a failed case's files are of use to anybody.
-            let _ = fs::remove_dir_all(&directory);
-        }
         Ok(Verdict { failure, detail, took })
     }
 
@@ -136,13 +146,14 @@ impl Bench {
     }
 
     fn below_hypervisor(&self, case: &Case, launch: Launch, directory: &Path) -> Result<Launch> {
-        let guest = lguest::guest(&launch, &case.hypervisor)?;
-        let mut launch = lguest::wrap(&self.workspace, launch, &case.hypervisor, directory)?;
+        let hypervisor = with_images(case, directory)?;
+        let guest = lguest::guest(&launch, &hypervisor)?;
+        let mut launch = lguest::wrap(&self.workspace, launch, &hypervisor, directory)?;
         match (&case.module, &launch.initrd) {
             (Module::Guests, _) | (Module::Changed(_), None) => {}
             (Module::Missing, _) => launch.initrd = None,
             (Module::Changed(change), Some(path)) => {
-                fs::write(path, change(guest, &case.hypervisor))
+                fs::write(path, change(guest, &hypervisor))
                     .with_context(|| format!("cannot write {}", path.display()))?;
             }
         }
@@ -186,6 +197,21 @@ fn changed(image: &Path, change: ImageChange, directory: &Path) -> Result<PathBu
     let path = directory.join("image");
     fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
+}
+
+/// What a case asks of the hypervisor, with the images of its disks made.
+fn with_images(case: &Case, directory: &Path) -> Result<lguest::Hypervisor> {
+    let mut hypervisor = case.hypervisor.clone();
+    let mut images = case.images.iter().enumerate();
+    for disk in &mut hypervisor.disks {
+        if let DiskContent::Qemu(path) = &mut disk.content
+            && let Some((number, bytes)) = images.next()
+        {
+            *path = directory.join(format!("disk{number}.img"));
+            fs::write(&*path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+    }
+    Ok(hypervisor)
 }
 
 /// Why the console was left before the guest ended by itself.

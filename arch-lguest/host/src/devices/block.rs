@@ -121,11 +121,12 @@ impl<'a> Request<'a> {
         Ok(Self { operation, sector: u64::from_le_bytes(sector), data, status: *status })
     }
 
-    /// The bytes of a disk in memory that are asked for; nothing if they are not whole sectors, or not on the disk.
+    /// The bytes of a disk in memory that are asked for; nothing if they are not whole sectors, one or more, or not on the disk.
     fn range(&self, sectors: u64) -> Option<Range<usize>> {
         let bytes = total(self.data);
         let end = self.sector.checked_add(bytes / SECTOR).filter(|end| *end <= sectors)?;
-        bytes.is_multiple_of(SECTOR).then_some((self.sector * SECTOR) as usize..(end * SECTOR) as usize)
+        let whole = bytes > 0 && bytes.is_multiple_of(SECTOR);
+        whole.then_some((self.sector * SECTOR) as usize..(end * SECTOR) as usize)
     }
 }
 
@@ -269,10 +270,11 @@ impl Block {
         Ok(Served::Used)
     }
 
-    /// The device is reset: what a drive still works on is nobody's.
-    pub fn abandon(&mut self) {
+    /// The device is reset: what a drive still works on, if anything, is nobody's.
+    pub fn abandon(&mut self) -> bool {
         self.in_flight.iter_mut().flatten().for_each(|request| request.abandoned = true);
         self.stalled = false;
+        self.is_draining()
     }
 
     /// Whether a drive still works on something that a reset has left behind.

@@ -137,6 +137,8 @@ pub struct Devices {
     page: Option<&'static DevicePage>,
     /// Queues with work: bit [`MOST_QUEUES`] * device + queue.
     work: u64,
+    /// A drive still uses memory that a reset has given back to the guest.
+    draining: bool,
 }
 
 const fn bit(device: usize, queue: usize) -> u64 {
@@ -153,7 +155,7 @@ impl Devices {
         for (to, model) in list.iter_mut().zip(models) {
             *to = Some(Device { registers: Registers::default(), model });
         }
-        Self { list, page: None, work: 0 }
+        Self { list, page: None, work: 0, draining: false }
     }
 
     /// Describes them to guest `number`, in its memory, which is zero at [`PAGE_AT`]. Nothing is in flight.
@@ -200,7 +202,7 @@ impl Devices {
             Change::Reset => {
                 self.work &= !(bit(at + 1, 0).wrapping_sub(bit(at, 0)));
                 if let Model::Block(block) = &mut device.model {
-                    block.abandon();
+                    self.draining |= block.abandon();
                 }
             }
         }
@@ -276,6 +278,10 @@ impl Devices {
         if served == Served::Used {
             device.interrupt(0, &page.devices[at], memory, pending);
         }
+        if self.draining {
+            let draining = self.blocks().any(|(_, block)| block.is_draining());
+            self.draining = draining;
+        }
         Ok(())
     }
 
@@ -290,15 +296,12 @@ impl Devices {
 
     /// All devices are reset, for the guest is over.
     pub fn abandon(&mut self) {
-        self.work = 0;
-        self.blocks().for_each(|(_, block)| block.abandon());
+        let in_flight = self.blocks().fold(false, |any, (_, block)| any | block.abandon());
+        (self.work, self.draining) = (0, self.draining | in_flight);
     }
 
     /// Whether drives still use memory that a reset has given back to the guest: it must not go on before.
     pub fn are_draining(&self) -> bool {
-        self.list
-            .iter()
-            .flatten()
-            .any(|device| matches!(&device.model, Model::Block(block) if block.is_draining()))
+        self.draining
     }
 }

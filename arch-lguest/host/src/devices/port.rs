@@ -41,7 +41,7 @@ pub enum Direction {
     Flush,
 }
 
-/// One transfer of a drive. It was checked: whole sectors in all, within the drive, no write to a read-only one.
+/// One transfer of a drive. It was checked: whole sectors in all, one or more, within the drive, no write to a read-only one.
 #[derive(Clone, Copy, Debug)]
 pub struct Transfer<'a> {
     /// What it does.

@@ -73,6 +73,7 @@ impl Drive for FakeDrive {
             return Err(Busy);
         }
         let bytes = transfer.segments.iter().map(|segment| segment.bytes()).sum::<u64>();
+        assert_eq!(bytes == 0, transfer.direction == Direction::Flush);
         assert!(bytes.is_multiple_of(SECTOR) && transfer.sector + bytes / SECTOR <= self.sectors());
         self.begun.push_back((ticket, transfer.direction, transfer.sector, bytes));
         Ok(())

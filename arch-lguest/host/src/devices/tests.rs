@@ -182,6 +182,7 @@ fn a_disk_in_memory_reads_and_writes_its_sectors() {
     assert_eq!(request(&mut rig, 8, 0, &[(DATA, 20, true)]), Ok(0));
     assert_eq!(rig.bytes(DATA, 20), b"disk-2\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
     // Errors that virtio has a status for.
+    assert_eq!(request(&mut rig, 0, 0, &[]), Ok(1));
     for (kind, sector, piece, status) in [
         (0, 16, (DATA, 512, true), 1),
         (0, 15, (DATA, 1024, true), 1),
@@ -191,7 +192,7 @@ fn a_disk_in_memory_reads_and_writes_its_sectors() {
     ] {
         assert_eq!(request(&mut rig, kind, sector, &[piece]), Ok(status), "{kind} {sector}");
     }
-    assert_eq!(rig.counters.disk_requests, 10);
+    assert_eq!(rig.counters.disk_requests, 11);
     let mut fixed = self::rig(Backing::ReadOnly(&[9; 1024]));
     fixed.drive(DISK);
     assert_eq!(request(&mut fixed, 0, 1, &[(DATA, 512, true)]), Ok(0));

@@ -1,4 +1,4 @@
-//! Interrupts of the machine: the local APIC with its timer, and COM1's line of the I/O APIC (Intel SDM vol. 3A, 11; 82093AA).
+//! Interrupts of the machine: the local APIC with its timer, and lines of the I/O APIC (Intel SDM vol. 3A, 11; 82093AA).
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -14,10 +14,13 @@ use crate::clock::Scale;
 pub const TIMER: u8 = 0x30;
 /// Vector of COM1.
 pub const CONSOLE: u8 = 0x31;
+/// Vector of the machine's virtio devices.
+pub const DEVICE: u8 = 0x40;
 const SPURIOUS: u8 = 0xff;
 
 const LOCAL: PhysAddr = PhysAddr(0xfee0_0000);
 const IO: PhysAddr = PhysAddr(0xfec0_0000);
+const IDENTITY: u64 = 0x20;
 const END_OF_INTERRUPT: u64 = 0xb0;
 const SPURIOUS_VECTOR: u64 = 0xf0;
 const TIMER_ENTRY: u64 = 0x320;
@@ -86,10 +89,19 @@ pub fn enable_timer(deadline_mode: bool, scale: Scale) {
 
 /// Lets COM1 interrupt.
 pub fn enable_console() {
-    // Edge, active high, this processor.
-    write_io(0x10 + 2 * uart::LINE + 1, read(0x20) & 0xff00_0000);
-    write_io(0x10 + 2 * uart::LINE, u32::from(CONSOLE));
+    route(uart::LINE, CONSOLE);
     uart::enable_interrupt();
+}
+
+/// The identity of this processor's local APIC.
+pub fn id() -> u8 {
+    (read(IDENTITY) >> 24) as u8
+}
+
+/// Lets a line of the I/O APIC interrupt this processor with `vector`: by its edge, active high.
+pub fn route(line: u32, vector: u8) {
+    write_io(0x10 + 2 * line + 1, u32::from(id()) << 24);
+    write_io(0x10 + 2 * line, u32::from(vector));
 }
 
 /// Interrupts once when the time stamp counter has reached `deadline`, which is `wait` away; or earlier, if the timer cannot

@@ -4,15 +4,16 @@ mod apic;
 mod cpu;
 mod entry;
 mod frames;
-mod hardware;
 mod options;
 mod paging;
+mod pci;
 mod power;
 mod run;
 mod start;
 mod switch;
 mod time;
 mod uart;
+mod virtio;
 
 use core::fmt::Write;
 

@@ -50,6 +50,19 @@ pub const fn direct(address: PhysAddr) -> VirtAddr {
     VirtAddr(DIRECT_MAP.0 + address.0)
 }
 
+/// What the direct map shows at `address`.
+pub fn physical(address: VirtAddr) -> PhysAddr {
+    let physical = PhysAddr(address.0.wrapping_sub(DIRECT_MAP.0));
+    assert!(physical < DIRECT_LIMIT, "{:#x} is not in the direct map", address.0);
+    physical
+}
+
+/// `bytes` bytes of devices' registers at `address`, if the direct map shows them as such.
+pub fn registers(address: PhysAddr, bytes: u64) -> Option<PhysAddr> {
+    let end = address.0.checked_add(bytes)?;
+    (REGISTERS.contains(&address.0) && end <= REGISTERS.end).then_some(address)
+}
+
 /// What the image takes of physical memory.
 pub fn image() -> PhysRange {
     PhysRange { start: PhysAddr(&raw const image_start as u64), end: PhysAddr(&raw const image_end as u64) }

@@ -7,12 +7,12 @@ use lguest_abi::{LguestData, ShutdownReason};
 use platform::{Nanoseconds, Unusable, VirtAddr};
 
 use super::cpu::{self, UserState};
-use super::hardware::{Hardware, MOST_DRIVES, MachineDrive};
 use super::options::Restart;
 use super::paging::{forget, load_root, loaded_root};
 use super::power::{self, Channel};
 use super::start::{self, Found};
 use super::switch::{self, block};
+use super::virtio::{Hardware, MOST_DRIVES, VirtioDrive};
 use super::{apic, time, uart};
 use crate::archive::MOST_GUESTS;
 use crate::clock::Scale;
@@ -70,9 +70,9 @@ impl Host for Services {
         }
     }
 
-    type Drive = MachineDrive;
+    type Drive = VirtioDrive;
 
-    fn drive(&mut self, number: usize) -> &mut MachineDrive {
+    fn drive(&mut self, number: usize) -> &mut VirtioDrive {
         self.hardware.drives[number].as_mut().expect("guests' disks are on drives that were found")
     }
 
@@ -368,6 +368,9 @@ impl Machine {
         if vector == apic::TIMER {
             // Whether or not it was early: it does not come again.
             self.armed = None;
+        }
+        if vector == apic::DEVICE {
+            self.services.hardware.acknowledge();
         }
         apic::end(vector);
     }

@@ -8,9 +8,9 @@ use platform::{PAGE_SIZE, PhysAddr, PhysRange, Unusable};
 
 use super::cpu::{self, Features};
 use super::frames::Frames;
-use super::hardware::Hardware;
 use super::options::Options;
 use super::paging::{self, direct};
+use super::virtio::Hardware;
 use super::{apic, time};
 use crate::archive::{Description, DiskSource, Guests, MOST_GUESTS, Network};
 use crate::clock::Scale;
@@ -25,7 +25,6 @@ use crate::tables::shadow::LEAST_TABLES;
 use crate::tables::{Table, TablePool};
 
 /// What the host found, and its guests.
-#[derive(Debug)]
 pub struct Found {
     /// What the processor can do.
     pub features: Features,
@@ -64,7 +63,7 @@ pub fn find(start_info: u64) -> Result<Found, Unusable> {
     let options = Options::parse(given.command_line)?;
     let module = given.module.ok_or(Unusable("there is no guest: the hypervisor was given no module"))?;
     let archive = Guests::parse(bytes(module)).map_err(|bad| Unusable(bad.0))?;
-    let hardware = Hardware::find();
+    let hardware = Hardware::find(&mut frames, options.devices.into_iter().flatten())?;
     let mut switch = Switch::new();
     let mut guests = [const { None }; MOST_GUESTS];
     let descriptions = archive.as_slice();

@@ -12,6 +12,7 @@ use crate::devices::{self, block};
 use crate::errno::KResult;
 use crate::mm::heap::HEAP;
 use crate::mm::{frames, shortage};
+use crate::net::inet;
 use crate::process::system::names::{RELEASE, VERSION};
 use crate::process::{current, ids, tree};
 use crate::time;
@@ -43,8 +44,21 @@ pub const ITEMS: &[Item<()>] = &[
     },
 ];
 
-/// There is no network; programs look here whether there is one.
-const NET: &[Item<()>] = &[Item { name: "dev", permissions: 0o444, what: What::Text(network_devices) }];
+/// Where programs look whether there is a network.
+const NET: &[Item<()>] = if inet::AVAILABLE { WITH_INET } else { WITHOUT_INET };
+
+const WITHOUT_INET: &[Item<()>] =
+    &[Item { name: "dev", permissions: 0o444, what: What::Text(network_devices) }];
+
+const WITH_INET: &[Item<()>] = &[
+    Item { name: "arp", permissions: 0o444, what: What::Text(|()| inet::describe::neighbours()) },
+    Item { name: "dev", permissions: 0o444, what: What::Text(|()| inet::describe::devices()) },
+    Item { name: "pnp", permissions: 0o444, what: What::Text(|()| inet::describe::configured()) },
+    Item { name: "raw", permissions: 0o444, what: What::Text(|()| inet::describe::raw()) },
+    Item { name: "route", permissions: 0o444, what: What::Text(|()| inet::describe::routes()) },
+    Item { name: "tcp", permissions: 0o444, what: What::Text(|()| inet::describe::tcp()) },
+    Item { name: "udp", permissions: 0o444, what: What::Text(|()| inet::describe::udp()) },
+];
 
 fn network_devices(_: &()) -> KResult<Vec<u8>> {
     Ok(b"Inter-|   Receive                                                |  Transmit\n \
@@ -84,9 +98,13 @@ fn filesystems(_: &()) -> KResult<Vec<u8>> {
 
 fn device_drivers(_: &()) -> KResult<Vec<u8>> {
     let mut text = Text::new();
-    text.bytes(b"Character devices:\n  1 mem\n  4 ttyS\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n136 pts\n\nBlock devices:\n");
+    text.bytes(
+        b"Character devices:\n  1 mem\n  4 ttyS\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n136 pts\n",
+    );
     if devices::AVAILABLE {
-        put!(text, "{:>3} virtblk\n", block::MAJOR);
+        text.bytes(b"229 hvc\n\nBlock devices:\n254 virtblk\n");
+    } else {
+        text.bytes(b"\nBlock devices:\n");
     }
     Ok(text.0)
 }

@@ -8,8 +8,9 @@ use super::address::{Address, Name};
 use super::endpoint::{Arrival, Endpoint, Shut, SocketType, State};
 use super::message::Sender;
 use super::names;
-use super::socket::{Socket, Wait, Waiting};
+use super::socket::Socket;
 use crate::errno::{Errno, KResult};
+use crate::net::waiting::{Wait, Waiting};
 use crate::sync::Mutex;
 
 /// Most connections that may wait to be accepted (`net.core.somaxconn`).

@@ -8,33 +8,13 @@ use super::address::Name;
 use super::endpoint::{Endpoint, Shut, SocketType, State};
 use super::message::{Ancillary, Message, Sender};
 use super::rights::Rights;
-use super::socket::{Socket, Wait, Waiting};
+use super::socket::Socket;
 use super::{bind, names};
 use crate::errno::{Errno, KResult};
 use crate::fs::io::{IoDst, IoSrc};
+use crate::net::flags;
+use crate::net::waiting::{Wait, Waiting};
 use crate::signal::{SIGPIPE, send_to_current};
-
-/// Flags of the calls that send and receive (Linux include/linux/socket.h).
-pub mod flags {
-    /// Urgent data.
-    pub const OUT_OF_BAND: u32 = 0x1;
-    /// Leave what is received where it is.
-    pub const PEEK: u32 = 0x2;
-    /// Some of what goes with the message was left off.
-    pub const CONTROL_TRUNCATED: u32 = 0x8;
-    /// Some of the message was left off; asked for, its whole length is returned.
-    pub const TRUNCATED: u32 = 0x20;
-    /// Do not wait.
-    pub const DO_NOT_WAIT: u32 = 0x40;
-    /// Wait for all of it.
-    pub const WAIT_FOR_ALL: u32 = 0x100;
-    /// No SIGPIPE.
-    pub const NO_SIGNAL: u32 = 0x4000;
-    /// Wait for the first of several messages only.
-    pub const WAIT_FOR_ONE: u32 = 0x1_0000;
-    /// `execve(2)` closes what is received.
-    pub const CLOSE_ON_EXEC: u32 = 0x4000_0000;
-}
 
 /// Most bytes in one piece of a stream.
 const LARGEST_PIECE: usize = 32 * 1024;

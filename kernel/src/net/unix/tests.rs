@@ -13,13 +13,15 @@ use super::bind::pair;
 use super::endpoint::{Endpoint, Shut, SocketType};
 use super::message::{Ancillary, Sender};
 use super::rights::Rights;
-use super::socket::{Socket, Waiting};
-use super::transfer::{Received, flags};
+use super::socket::Socket;
+use super::transfer::Received;
 use crate::errno::{Errno, KResult};
 use crate::fs::device::FileOps;
 use crate::fs::file::OpenFile;
 use crate::fs::io::{IoDst, IoSrc};
 use crate::fs::poll::PollEvents;
+use crate::net::flags;
+use crate::net::waiting::Waiting;
 use crate::sync::SpinLock;
 use crate::{testing, time};
 
@@ -57,7 +59,7 @@ fn socket_of(file: &Arc<OpenFile>) -> &Socket {
 
 #[test]
 fn a_stream_ends_when_its_other_end_does() {
-    testing::run("net::tests::a_stream_ends_when_its_other_end_does", Machine::new, || {
+    testing::run("net::unix::tests::a_stream_ends_when_its_other_end_does", Machine::new, || {
         let [a, b] = pair(SocketType::Stream);
         assert_eq!(receive(&b, 4), Err(Errno::EAGAIN));
         assert_eq!(b.poll(), PollEvents::WRITABLE | PollEvents::WRBAND);
@@ -79,7 +81,7 @@ fn a_stream_ends_when_its_other_end_does() {
 
 #[test]
 fn what_nobody_read_resets_the_connection() {
-    testing::run("net::tests::what_nobody_read_resets_the_connection", Machine::new, || {
+    testing::run("net::unix::tests::what_nobody_read_resets_the_connection", Machine::new, || {
         let [a, b] = pair(SocketType::Stream);
         send(&a, b"lost", Waiting::No).unwrap();
         send(&b, b"kept", Waiting::No).unwrap();
@@ -94,7 +96,7 @@ fn what_nobody_read_resets_the_connection() {
 
 #[test]
 fn shutting_one_direction_leaves_the_other() {
-    testing::run("net::tests::shutting_one_direction_leaves_the_other", Machine::new, || {
+    testing::run("net::unix::tests::shutting_one_direction_leaves_the_other", Machine::new, || {
         let [a, b] = pair(SocketType::SeqPacket);
         send(&a, b"last", Waiting::No).unwrap();
         a.shut_down(Shut::SEND);
@@ -118,7 +120,7 @@ fn byte(index: usize) -> u8 {
 #[test]
 fn a_long_transfer_keeps_every_byte() {
     testing::run(
-        "net::tests::a_long_transfer_keeps_every_byte",
+        "net::unix::tests::a_long_transfer_keeps_every_byte",
         || Machine::new().cpus(2),
         || {
             let [a, b] = pair(SocketType::Stream);
@@ -148,7 +150,7 @@ fn a_long_transfer_keeps_every_byte() {
 
 #[test]
 fn a_full_stream_is_writable_again_once_mostly_read() {
-    let name = "net::tests::a_full_stream_is_writable_again_once_mostly_read";
+    let name = "net::unix::tests::a_full_stream_is_writable_again_once_mostly_read";
     testing::run(name, Machine::new, || {
         let [a, b] = pair(SocketType::Stream);
         let piece = [7; 4096];
@@ -171,7 +173,7 @@ fn a_full_stream_is_writable_again_once_mostly_read() {
 
 #[test]
 fn messages_keep_their_borders() {
-    testing::run("net::tests::messages_keep_their_borders", Machine::new, || {
+    testing::run("net::unix::tests::messages_keep_their_borders", Machine::new, || {
         for kind in [SocketType::Datagram, SocketType::SeqPacket] {
             let [a, b] = pair(kind);
             for message in [&b"one"[..], b"", b"three"] {
@@ -193,7 +195,7 @@ fn messages_keep_their_borders() {
 
 #[test]
 fn connections_are_made_by_name() {
-    testing::run("net::tests::connections_are_made_by_name", Machine::new, || {
+    testing::run("net::unix::tests::connections_are_made_by_name", Machine::new, || {
         let name = Address::Named(abstract_name(b"service"));
         let listener = Socket::new(SocketType::Stream);
         let client = Socket::new(SocketType::Stream);
@@ -230,7 +232,7 @@ fn connections_are_made_by_name() {
 
 #[test]
 fn paths_name_sockets_too() {
-    testing::run("net::tests::paths_name_sockets_too", Machine::new, || {
+    testing::run("net::unix::tests::paths_name_sockets_too", Machine::new, || {
         let path = |path: &[u8]| Address::Named(Name::Path(Box::from(path)));
         let listener = Socket::new(SocketType::SeqPacket);
         assert_eq!(listener.bind(path(b"/nowhere/s")), Err(Errno::ENOENT));
@@ -252,7 +254,7 @@ fn paths_name_sockets_too() {
 
 #[test]
 fn datagrams_wait_for_a_place_and_are_refused_by_the_dead() {
-    let name = "net::tests::datagrams_wait_for_a_place_and_are_refused_by_the_dead";
+    let name = "net::unix::tests::datagrams_wait_for_a_place_and_are_refused_by_the_dead";
     testing::run(name, Machine::new, || {
         let name = abstract_name(b"box");
         let receiver = Socket::new(SocketType::Datagram);
@@ -290,7 +292,7 @@ fn datagrams_wait_for_a_place_and_are_refused_by_the_dead() {
 
 #[test]
 fn a_connected_datagram_socket_takes_from_its_peer_only() {
-    let name = "net::tests::a_connected_datagram_socket_takes_from_its_peer_only";
+    let name = "net::unix::tests::a_connected_datagram_socket_takes_from_its_peer_only";
     testing::run(name, Machine::new, || {
         let bound = |name: &[u8]| {
             let socket = Socket::new(SocketType::Datagram);
@@ -315,7 +317,7 @@ fn a_connected_datagram_socket_takes_from_its_peer_only() {
 
 #[test]
 fn time_limits_end_waits() {
-    testing::run("net::tests::time_limits_end_waits", Machine::new, || {
+    testing::run("net::unix::tests::time_limits_end_waits", Machine::new, || {
         let [a, b] = pair(SocketType::Stream);
         b.receive_limit.set(Some(Nanoseconds::from_millis(30)));
         let before = time::now();
@@ -329,7 +331,7 @@ fn time_limits_end_waits() {
 
 #[test]
 fn senders_are_told_to_those_who_ask() {
-    testing::run("net::tests::senders_are_told_to_those_who_ask", Machine::new, || {
+    testing::run("net::unix::tests::senders_are_told_to_those_who_ask", Machine::new, || {
         let [a, b] = pair(SocketType::Stream);
         send(&a, b"one", Waiting::No).unwrap();
         b.endpoint().set_wants_sender(true);
@@ -343,7 +345,7 @@ fn senders_are_told_to_those_who_ask() {
 
 #[test]
 fn files_travel_with_the_bytes_they_were_sent_with() {
-    let name = "net::tests::files_travel_with_the_bytes_they_were_sent_with";
+    let name = "net::unix::tests::files_travel_with_the_bytes_they_were_sent_with";
     testing::run(name, Machine::new, || {
         let [a, b] = pair(SocketType::Stream);
         let [c, d] = pair(SocketType::Stream);
@@ -374,7 +376,7 @@ fn gone(files: &[Weak<OpenFile>]) -> bool {
 
 #[test]
 fn circles_of_files_in_messages_are_freed() {
-    testing::run("net::tests::circles_of_files_in_messages_are_freed", Machine::new, || {
+    testing::run("net::unix::tests::circles_of_files_in_messages_are_freed", Machine::new, || {
         // Each end in the other's queue, and a pipe beside them.
         let [a, b] = pair(SocketType::Stream).map(|socket| socket.open(0));
         let [reader, writer] = crate::fs::anonymous::pipe(0);
@@ -412,7 +414,7 @@ fn circles_of_files_in_messages_are_freed() {
 
 #[test]
 fn circles_do_not_pile_up() {
-    testing::run("net::tests::circles_do_not_pile_up", Machine::new, || {
+    testing::run("net::unix::tests::circles_do_not_pile_up", Machine::new, || {
         let watched: Vec<_> = (0..1000)
             .map(|_| {
                 let [a, b] = pair(SocketType::Stream).map(|socket| socket.open(0));
@@ -430,7 +432,7 @@ fn circles_do_not_pile_up() {
 
 #[test]
 fn deep_nests_of_sockets_are_closed_one_by_one() {
-    let name = "net::tests::deep_nests_of_sockets_are_closed_one_by_one";
+    let name = "net::unix::tests::deep_nests_of_sockets_are_closed_one_by_one";
     testing::run(name, Machine::new, || {
         let mut watched = Vec::new();
         let [mut outer, mut peer] = pair(SocketType::Stream).map(|socket| socket.open(0));
@@ -450,7 +452,7 @@ fn deep_nests_of_sockets_are_closed_one_by_one() {
 
 #[test]
 fn endpoints_of_closed_sockets_are_freed() {
-    testing::run("net::tests::endpoints_of_closed_sockets_are_freed", Machine::new, || {
+    testing::run("net::unix::tests::endpoints_of_closed_sockets_are_freed", Machine::new, || {
         let [a, b] = pair(SocketType::Datagram);
         let watched: [Weak<Endpoint>; 2] = [Arc::downgrade(a.endpoint()), Arc::downgrade(b.endpoint())];
         send(&a, b"to b", Waiting::No).unwrap();

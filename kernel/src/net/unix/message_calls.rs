@@ -3,70 +3,23 @@
 use alloc::vec::Vec;
 
 use platform::Nanoseconds;
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::address::{self, Address};
+use super::address::Address;
 use super::calls::SocketFile;
 use super::control::{self, Room};
 use super::endpoint::SocketType;
 use super::message::Ancillary;
 use super::socket::Socket;
-use super::transfer::{Received, flags};
+use super::transfer::Received;
 use crate::errno::{Errno, KResult};
-use crate::fs::io::{IoSrc, MAX_VECTORS, UserVector};
+use crate::fs::io::IoSrc;
 use crate::fs::table::OnExec;
 use crate::mm::UserAddr;
+use crate::net::address::write;
+use crate::net::flags;
+use crate::net::message_header::{CONTROL_LENGTH_AT, FLAGS_AT, Header, NAME_LENGTH_AT, each};
 use crate::syscall::{Call, SysResult};
 use crate::time::abi::Timespec;
-
-/// `struct user_msghdr`.
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-struct Header {
-    name: u64,
-    name_length: i32,
-    padding0: u32,
-    vector: u64,
-    vectors: u64,
-    control: u64,
-    control_length: u64,
-    flags: u32,
-    padding1: u32,
-}
-
-const HEADER: u64 = size_of::<Header>() as u64;
-/// Bytes from one `struct mmsghdr` to the next.
-const SEVERAL_STEP: u64 = HEADER + 8;
-const NAME_LENGTH_AT: u64 = 8;
-const CONTROL_LENGTH_AT: u64 = 40;
-const FLAGS_AT: u64 = 48;
-/// Longest name that is looked at.
-const LONGEST_NAME: i32 = 128;
-/// Most messages one call sends or receives.
-const MAX_MESSAGES: u32 = 1024;
-
-const _: () = assert!(HEADER == 56);
-
-impl Header {
-    fn read(from: UserAddr) -> KResult<Self> {
-        let mut header: Self = from.read()?;
-        if header.name == 0 {
-            header.name_length = 0;
-        }
-        if header.name_length < 0 {
-            return Err(Errno::EINVAL);
-        }
-        header.name_length = header.name_length.min(LONGEST_NAME);
-        if header.vectors > MAX_VECTORS as u64 {
-            return Err(Errno::EMSGSIZE);
-        }
-        Ok(header)
-    }
-
-    fn vector(&self) -> KResult<UserVector> {
-        UserVector::read(UserAddr(self.vector), self.vectors as usize)
-    }
-}
 
 /// Sends to an address, or to where the socket is connected.
 #[inline]
@@ -106,7 +59,7 @@ fn receive_one(file: &SocketFile, at: UserAddr, flags: u32) -> KResult<usize> {
     let mut received = socket.receive(&mut vector.destination(), file.waiting(flags), flags)?;
     if header.name != 0 {
         let name = received.sender_name(socket);
-        address::write(&name, UserAddr(header.name), header.name_length)?;
+        write(&name, UserAddr(header.name), header.name_length)?;
         at.offset(NAME_LENGTH_AT).write(&(name.len() as i32))?;
     }
     let mut room = Room::new(UserAddr(header.control), header.control_length);
@@ -129,44 +82,23 @@ impl Received {
     }
 }
 
-pub(super) fn sendmsg(call: &mut Call<'_>) -> SysResult {
+pub fn sendmsg(call: &mut Call<'_>) -> SysResult {
     let file = SocketFile::of(call.int(0))?;
     Ok(send_one(&file, call.user(1), call.uint(2))? as u64)
 }
 
-pub(super) fn recvmsg(call: &mut Call<'_>) -> SysResult {
+pub fn recvmsg(call: &mut Call<'_>) -> SysResult {
     let file = SocketFile::of(call.int(0))?;
     Ok(receive_one(&file, call.user(1), call.uint(2))? as u64)
 }
 
-/// Does something with each of `count` messages until that fails; the error counts only if it was the first.
-fn each(
-    first: UserAddr,
-    count: u32,
-    mut work: impl FnMut(UserAddr, u32) -> KResult<usize>,
-    mut go_on: impl FnMut() -> bool,
-) -> SysResult {
-    let count = count.min(MAX_MESSAGES);
-    for index in 0..count {
-        let at = first.offset(u64::from(index) * SEVERAL_STEP);
-        let done = work(at, index).and_then(|length| at.offset(HEADER).write(&(length as u32)));
-        match done {
-            Ok(()) if go_on() => {}
-            Ok(()) => return Ok(u64::from(index) + 1),
-            Err(error) if index == 0 => return Err(error),
-            Err(_) => return Ok(index.into()),
-        }
-    }
-    Ok(count.into())
-}
-
-pub(super) fn sendmmsg(call: &mut Call<'_>) -> SysResult {
+pub fn sendmmsg(call: &mut Call<'_>) -> SysResult {
     let file = SocketFile::of(call.int(0))?;
     let flags = call.uint(3);
     each(call.user(1), call.uint(2), |at, _| send_one(&file, at, flags), || true)
 }
 
-pub(super) fn recvmmsg(call: &mut Call<'_>) -> SysResult {
+pub fn recvmmsg(call: &mut Call<'_>) -> SysResult {
     let (flags, timeout_at) = (call.uint(3), call.user(4));
     let deadline = crate::time::deadline_after(timeout_at)?;
     let file = SocketFile::of(call.int(0))?;

@@ -5,11 +5,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
+mod devices;
+
+pub use self::devices::{Disk, DiskContent, GuestDisk, Network};
 use crate::cpio::{Node, Writer};
 use crate::qemu::Launch;
 use crate::report::Usage;
@@ -29,13 +30,15 @@ pub struct Hypervisor {
     #[arg(long = "share", value_name = "SHARE", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub shares: Vec<u32>,
 
-    /// lguest: a disk for each guest, from a raw image: /dev/vda, /dev/vdb, …. What is written is lost at the end; with ,ro
-    /// behind it the guest cannot write. Up to four times
-    #[arg(long = "disk", value_name = "FILE[,ro]")]
+    /// lguest: a disk, from a raw image: /dev/vda, /dev/vdb, …. Each guest has its own copy of FILE, which is lost at the end.
+    /// qemu:FILE is written to, and is the first guest's alone; with ,ro behind it, it is every guest's, and none can write.
+    /// Up to four times
+    #[arg(long = "disk", value_name = "[qemu:]FILE[,ro]")]
     pub disks: Vec<Disk>,
 
-    /// lguest: what the guests' network reaches
-    #[arg(long, value_enum, default_value_t = Network::None)]
+    /// lguest: what the guests' network reaches: none, guests, or user (QEMU's user network); QEMU's options for that may
+    /// follow, as in user,hostfwd=tcp::8080-:80
+    #[arg(long, value_name = "NETWORK", default_value = "none")]
     pub network: Network,
 
     /// lguest: words for the hypervisor: counters (print what each guest has cost), restart=asked, restart=N
@@ -51,81 +54,6 @@ impl Default for Hypervisor {
             disks: Vec::new(),
             network: Network::None,
             hypervisor_append: String::new(),
-        }
-    }
-}
-
-/// A disk, each guest's own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Disk {
-    /// What is on it
-    pub content: DiskContent,
-    /// Guests cannot write
-    pub read_only: bool,
-}
-
-/// What is on a disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DiskContent {
-    /// This file
-    File(PathBuf),
-    /// These bytes
-    Bytes(Arc<[u8]>),
-}
-
-impl FromStr for Disk {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (path, read_only) = text.strip_suffix(",ro").map_or((text, false), |path| (path, true));
-        if path.is_empty() {
-            return Err("a disk needs a file".to_owned());
-        }
-        Ok(Self { content: DiskContent::File(path.into()), read_only })
-    }
-}
-
-impl Disk {
-    /// Its bytes: whole sectors, at least one.
-    fn bytes(&self) -> Result<Arc<[u8]>> {
-        let (bytes, name) = match &self.content {
-            DiskContent::File(path) => {
-                let bytes =
-                    fs::read(path).with_context(|| format!("cannot read the disk {}", path.display()))?;
-                (bytes.into(), path.display().to_string())
-            }
-            DiskContent::Bytes(bytes) => (Arc::clone(bytes), "given".to_owned()),
-        };
-        if bytes.is_empty() || !bytes.len().is_multiple_of(SECTOR) {
-            let length = bytes.len();
-            bail!(
-                "the disk {name} has {length} bytes, not whole sectors of {SECTOR}: `truncate -s %{SECTOR}` pads it"
-            );
-        }
-        Ok(bytes)
-    }
-}
-
-/// Bytes of a sector.
-const SECTOR: usize = 512;
-/// The most disks of a guest.
-const MOST_DISKS: usize = 4;
-
-/// What a guest's network reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Network {
-    /// There is none
-    None,
-    /// The other guests
-    Guests,
-}
-
-impl Network {
-    /// The line of a guest's config.
-    fn line(self) -> &'static str {
-        match self {
-            Self::None => "",
-            Self::Guests => "network=guests\n",
         }
     }
 }
@@ -146,8 +74,8 @@ pub struct Guest {
     pub command_line: String,
     /// Memory in MiB
     pub memory: u32,
-    /// Disks: what is on them, and whether they cannot be written
-    pub disks: Vec<(Arc<[u8]>, bool)>,
+    /// Disks
+    pub disks: Vec<GuestDisk>,
 }
 
 /// The guest that `launch` would start without a hypervisor, with the disks of `args`.
@@ -158,7 +86,7 @@ pub fn guest(launch: &Launch, args: &Hypervisor) -> Result<Guest> {
         initramfs: launch.initrd.as_deref().map(read).transpose()?,
         command_line: launch.append.clone(),
         memory: launch.hardware.memory,
-        disks: args.disks.iter().map(|disk| Ok((disk.bytes()?, disk.read_only))).collect::<Result<_>>()?,
+        disks: devices::for_guests(&args.disks)?,
     })
 }
 
@@ -168,12 +96,9 @@ pub fn archive(guest: &Guest, args: &Hypervisor) -> Vec<u8> {
     for number in 0..args.guests {
         let share =
             args.shares.get(usize::from(number)).map_or(String::new(), |share| format!("share={share}\n"));
-        let disks = guest.disks.iter().map(|(_, read_only)| match read_only {
-            true => "disk=module,ro\n",
-            false => "disk=module\n",
-        });
-        let disks: String = disks.collect();
-        let config = format!("memory={}\n{share}{}{disks}", guest.memory, args.network.line());
+        let disks = || guest.disks.iter().filter(|disk| number == 0 || disk.is_shared());
+        let lines: String = disks().map(GuestDisk::line).collect();
+        let config = format!("memory={}\n{share}{}{lines}", guest.memory, args.network.line());
         let mut file = |name: &str, bytes: &[u8]| {
             archive.entry(&format!("{number}/{name}"), &Node::File(bytes.to_vec()), 0o644);
         };
@@ -183,8 +108,10 @@ pub fn archive(guest: &Guest, args: &Hypervisor) -> Vec<u8> {
         if let Some(initramfs) = &guest.initramfs {
             file("initramfs", initramfs);
         }
-        for (at, (bytes, _)) in guest.disks.iter().enumerate() {
-            file(&format!("disk{at}"), bytes);
+        for (at, disk) in disks().enumerate() {
+            if let Some(bytes) = disk.module() {
+                file(&format!("disk{at}"), bytes);
+            }
         }
     }
     archive.finish()
@@ -198,14 +125,14 @@ pub fn wrap(workspace: &Workspace, launch: Launch, args: &Hypervisor, directory:
     if args.shares.len() > usize::from(args.guests) {
         return Err(Usage("there are more --share than guests".to_owned()).into());
     }
-    if args.disks.len() > MOST_DISKS {
-        return Err(Usage(format!("a guest has at most {MOST_DISKS} disks")).into());
+    if args.disks.len() > devices::MOST_DISKS {
+        return Err(Usage(format!("a guest has at most {} disks", devices::MOST_DISKS)).into());
     }
     let memory = launch.hardware.memory;
     let guest = guest(&launch, args)?;
     let archive = archive(&guest, args);
-    let own_disks = guest.disks.iter().filter(|(_, read_only)| !read_only);
-    let own_bytes = own_disks.map(|(bytes, _)| bytes.len()).sum::<usize>() * usize::from(args.guests);
+    let own_bytes: usize = guest.disks.iter().map(GuestDisk::own_bytes).sum();
+    let more_bytes = own_bytes * usize::from(args.guests) + devices::DRIVER_BYTES;
     let path = directory.join("guests.cpio");
     fs::write(&path, &archive).with_context(|| format!("cannot write {}", path.display()))?;
 
@@ -213,7 +140,8 @@ pub fn wrap(workspace: &Workspace, launch: Launch, args: &Hypervisor, directory:
     launch.image = hypervisor_path(workspace);
     launch.initrd = Some(path);
     launch.append.clone_from(&args.hypervisor_append);
-    launch.hardware.memory = machine_memory(memory, args.guests, archive.len() + own_bytes);
+    launch.hardware.memory = machine_memory(memory, args.guests, archive.len() + more_bytes);
+    devices::add(&mut launch.hardware, &args.disks, &args.network);
     Ok(launch)
 }
 
@@ -235,18 +163,6 @@ fn machine_memory(guest: u32, guests: u8, module_bytes: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_disk_is_a_file_of_whole_sectors() {
-        let disk: Disk = "a,b.img,ro".parse().unwrap();
-        assert_eq!(disk, Disk { content: DiskContent::File("a,b.img".into()), read_only: true });
-        assert!(",ro".parse::<Disk>().is_err());
-        let of = |bytes: &[u8]| Disk { content: DiskContent::Bytes(bytes.into()), read_only: false }.bytes();
-        assert!(of(&[0; 1024]).is_ok());
-        for bad in [&[][..], &[0; 511], &[0; 513]] {
-            assert!(of(bad).unwrap_err().to_string().contains("whole sectors"));
-        }
-    }
 
     #[test]
     fn the_machine_has_room_for_its_guests() {

@@ -7,14 +7,16 @@ use super::bind;
 use super::endpoint::{Shut, SocketType};
 use super::message::Ancillary;
 use super::message_calls::send_to;
-use super::socket::{Socket, Waiting};
-use super::transfer::flags;
+use super::socket::Socket;
 use crate::errno::{Errno, KResult};
 use crate::fs::file::OpenFile;
 use crate::fs::flags::{O_CLOEXEC, O_NONBLOCK};
 use crate::fs::io::{IoDst, IoSrc};
 use crate::fs::table::{Fd, OnExec, close, install, usable_file};
 use crate::mm::UserAddr;
+use crate::net::address::write_with_length;
+use crate::net::flags;
+use crate::net::waiting::Waiting;
 use crate::syscall::{Call, SysResult};
 
 /// The bits of a socket's type that are no flags.
@@ -85,12 +87,12 @@ fn install_socket(socket: Arc<Socket>, open_flags: u32) -> KResult<Fd> {
     install(socket.open(open_flags), OnExec::close_if(open_flags & O_CLOEXEC != 0))
 }
 
-pub(super) fn socket(call: &mut Call<'_>) -> SysResult {
+pub fn socket(call: &mut Call<'_>) -> SysResult {
     let (kind, flags) = wanted(call)?;
     Ok(install_socket(Socket::new(kind), flags)?.0 as u64)
 }
 
-pub(super) fn socketpair(call: &mut Call<'_>) -> SysResult {
+pub fn socketpair(call: &mut Call<'_>) -> SysResult {
     let (kind, flags) = wanted(call)?;
     let [first, second] = bind::pair(kind);
     let first = install_socket(first, flags)?;
@@ -109,18 +111,18 @@ pub(super) fn socketpair(call: &mut Call<'_>) -> SysResult {
     Ok(0)
 }
 
-pub(super) fn bind(call: &mut Call<'_>) -> SysResult {
+pub fn bind(call: &mut Call<'_>) -> SysResult {
     let file = SocketFile::of(call.int(0))?;
     file.socket().bind(Address::read(call.user(1), call.int(2))?)?;
     Ok(0)
 }
 
-pub(super) fn listen(call: &mut Call<'_>) -> SysResult {
+pub fn listen(call: &mut Call<'_>) -> SysResult {
     SocketFile::of(call.int(0))?.socket().listen(call.int(1))?;
     Ok(0)
 }
 
-pub(super) fn connect(call: &mut Call<'_>) -> SysResult {
+pub fn connect(call: &mut Call<'_>) -> SysResult {
     let file = SocketFile::of(call.int(0))?;
     let address = Address::read(call.user(1), call.int(2))?;
     file.socket().connect(&address, file.waiting(0))?;
@@ -136,7 +138,7 @@ fn accept_with(call: &Call<'_>, open_flags: u32) -> SysResult {
     let fd = install_socket(socket, open_flags)?;
     let (to, length_at) = (call.user(1), call.user(2));
     if !to.is_null()
-        && let Err(error) = address::write_with_length(&address::encode(named(client.name())), to, length_at)
+        && let Err(error) = write_with_length(&address::encode(named(client.name())), to, length_at)
     {
         close(fd)?;
         return Err(error);
@@ -148,15 +150,15 @@ fn named(name: Option<&Arc<Name>>) -> Option<&Name> {
     name.map(|name| &**name)
 }
 
-pub(super) fn accept(call: &mut Call<'_>) -> SysResult {
+pub fn accept(call: &mut Call<'_>) -> SysResult {
     accept_with(call, 0)
 }
 
-pub(super) fn accept4(call: &mut Call<'_>) -> SysResult {
+pub fn accept4(call: &mut Call<'_>) -> SysResult {
     accept_with(call, call.uint(3))
 }
 
-pub(super) fn shutdown(call: &mut Call<'_>) -> SysResult {
+pub fn shutdown(call: &mut Call<'_>) -> SysResult {
     let file = SocketFile::of(call.int(0))?;
     let directions = match call.int(1) {
         0 => Shut::RECEIVE,
@@ -168,33 +170,33 @@ pub(super) fn shutdown(call: &mut Call<'_>) -> SysResult {
     Ok(0)
 }
 
-pub(super) fn getsockname(call: &mut Call<'_>) -> SysResult {
+pub fn getsockname(call: &mut Call<'_>) -> SysResult {
     let file = SocketFile::of(call.int(0))?;
     let name = address::encode(named(file.socket().endpoint().name()));
-    address::write_with_length(&name, call.user(1), call.user(2))?;
+    write_with_length(&name, call.user(1), call.user(2))?;
     Ok(0)
 }
 
-pub(super) fn getpeername(call: &mut Call<'_>) -> SysResult {
+pub fn getpeername(call: &mut Call<'_>) -> SysResult {
     let file = SocketFile::of(call.int(0))?;
     let peer = file.socket().peer().ok_or(Errno::ENOTCONN)?;
-    address::write_with_length(&address::encode(named(peer.name())), call.user(1), call.user(2))?;
+    write_with_length(&address::encode(named(peer.name())), call.user(1), call.user(2))?;
     Ok(0)
 }
 
-pub(super) fn setsockopt(call: &mut Call<'_>) -> SysResult {
+pub fn setsockopt(call: &mut Call<'_>) -> SysResult {
     let file = SocketFile::of(call.int(0))?;
     file.socket().set_option(call.int(1), call.int(2), call.user(3), call.int(4))?;
     Ok(0)
 }
 
-pub(super) fn getsockopt(call: &mut Call<'_>) -> SysResult {
+pub fn getsockopt(call: &mut Call<'_>) -> SysResult {
     let file = SocketFile::of(call.int(0))?;
     file.socket().get_option(call.int(1), call.int(2), call.user(3), call.user(4))?;
     Ok(0)
 }
 
-pub(super) fn sendto(call: &mut Call<'_>) -> SysResult {
+pub fn sendto(call: &mut Call<'_>) -> SysResult {
     let mut from = IoSrc::user(call.user(1), call.size(2))?;
     let file = SocketFile::of(call.int(0))?;
     let (flags, address) = (call.uint(3), call.user(4));
@@ -203,7 +205,7 @@ pub(super) fn sendto(call: &mut Call<'_>) -> SysResult {
     Ok(sent as u64)
 }
 
-pub(super) fn recvfrom(call: &mut Call<'_>) -> SysResult {
+pub fn recvfrom(call: &mut Call<'_>) -> SysResult {
     let mut to = IoDst::user(call.user(1), call.size(2))?;
     let file = SocketFile::of(call.int(0))?;
     let (flags, address, length_at): (u32, UserAddr, UserAddr) = (call.uint(3), call.user(4), call.user(5));
@@ -211,7 +213,7 @@ pub(super) fn recvfrom(call: &mut Call<'_>) -> SysResult {
     let received = socket.receive(&mut to, file.waiting(flags), flags)?;
     if !address.is_null() {
         let name = received.sender_name(socket);
-        address::write_with_length(&name, address, length_at)?;
+        write_with_length(&name, address, length_at)?;
     }
     Ok(received.length as u64)
 }

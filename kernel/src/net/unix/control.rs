@@ -7,11 +7,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::message::{Ancillary, Sender};
 use super::rights::{MAX_FILES, Rights};
-use super::transfer::flags;
 use crate::errno::{Errno, KResult};
 use crate::fs::file::OpenFile;
 use crate::fs::table::{Fd, OnExec, close, install, usable_file};
 use crate::mm::UserAddr;
+use crate::net::flags;
 use crate::process::credentials::{Gid, Uid};
 use crate::process::{Pid, current};
 

@@ -1,0 +1,55 @@
+//! QEMU's disks below the lguest hypervisor: what one boot writes the next one reads, on every machine.
+
+use crate::testing::case::{Case, case};
+use crate::variant::Backend;
+
+const SECTOR: usize = 512;
+/// Not a power of two, and more than one request of the kernel's.
+const SECTORS: usize = 1037;
+
+/// The cases.
+pub fn cases() -> Vec<Case> {
+    let mut cases: Vec<Case> = ["pc", "q35", "microvm"].into_iter().map(kept).collect();
+    cases.push(shared());
+    cases
+}
+
+/// Two boots with the same images: the first one writes, the second finds it.
+fn kept(machine: &str) -> Case {
+    drives(&format!("lguest/drive-{machine}"))
+        .machine(machine)
+        .boots(2)
+        .sh(&super::script(
+            "test $(wc -c < /dev/vda) = 530944
+            test \"$(dd if=/dev/vdb bs=17 count=1 2>/dev/null)\" = 'cannot be written'
+            not dd if=/dev/zero of=/dev/vdb bs=512 count=1
+            if dd if=/dev/vda bs=512 skip=1036 2>/dev/null | grep -q 'the last'; then
+                head -c 530432 /dev/vda | md5sum > /found
+                seq 1 110000 | head -c 530432 | md5sum | cmp - /found
+                echo it was kept
+            else
+                seq 1 110000 | head -c 530432 | dd of=/dev/vda bs=100k conv=notrunc 2>/dev/null
+                echo the last sector | dd of=/dev/vda bs=512 seek=1036 conv=notrunc,fsync
+            fi",
+        ))
+        .prints("it was kept")
+}
+
+/// The first guest alone may write; the disk that cannot be written is everybody's.
+fn shared() -> Case {
+    drives("lguest/drive-for-two")
+        .guests(2, "")
+        .memory(32)
+        .sh(&super::script(
+            "for disk in /dev/vd*; do echo $disk: $(dd if=$disk bs=17 count=1 2>/dev/null | tr -d '\\0'); done",
+        ))
+        .prints("[0] /dev/vdb: cannot be written")
+        .prints("[1] /dev/vda: cannot be written")
+        .never_prints("[1] /dev/vdb")
+}
+
+fn drives(name: &str) -> Case {
+    let mut read_only = vec![0; 8 * SECTOR];
+    read_only[..17].copy_from_slice(b"cannot be written");
+    case(name).backend(Backend::Lguest).image(&vec![0; SECTORS * SECTOR], false).image(&read_only, true)
+}
