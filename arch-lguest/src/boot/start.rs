@@ -4,30 +4,19 @@ use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering::Relaxed;
 
+use arch_native::boot::image;
 use arch_native::boot::memory_map::{MOST_REGIONS, MemoryMap};
 use arch_native::boot::tables::{Bump, KernelTables, LargePages};
 use arch_native::layout::{DIRECT_MAP, IMAGE_BASE, KERNEL_WINDOW, PLATFORM_WINDOW, USER_TOP, direct};
 use arch_native::paging;
 use lguest_abi::{ABI_VERSION, BOOT_MAGIC, KERNEL_HALF, MOST_COMMAND_LINE};
 use platform::{
-    BootInfo, Kernel, MemoryKind, MemoryRegion, PhysAddr, PhysFrame, PhysRange, Protection, Unusable,
-    VirtAddr,
+    BootInfo, Kernel, MemoryKind, MemoryRegion, PhysAddr, PhysFrame, PhysRange, Unusable, VirtAddr,
 };
 
 use crate::data::{DATA, physical};
 use crate::trap::entry;
 use crate::{devices, host, power, ring, time};
-
-unsafe extern "C" {
-    static text_start: [u8; 0];
-    static text_end: [u8; 0];
-    static rodata_start: [u8; 0];
-    static rodata_end: [u8; 0];
-    static data_start: [u8; 0];
-    static boot_stack_guard: [u8; 0];
-    static boot_stack_bottom: [u8; 0];
-    static data_end: [u8; 0];
-}
 
 /// What stays for ever of the boot.
 struct Facts {
@@ -92,8 +81,7 @@ unsafe fn prepare(boot_info: u64) -> Result<&'static BootInfo, Unusable> {
     map.add_usable(memory)?;
     // Address 0 is better left alone.
     map.carve(PhysRange { start: PhysAddr(0), end: PhysAddr(1) }, None)?;
-    let image = PhysRange { start: PhysAddr(address(&raw const text_start) - IMAGE_BASE), end: image_end() };
-    let mut taken = [(image, MemoryKind::Kernel); 5];
+    let mut taken = [(image::memory(), MemoryKind::Kernel); 5];
     let range = |start: u64, bytes: u64| PhysRange { start: PhysAddr(start), end: PhysAddr(start + bytes) };
     taken[1] = (range(boot_info, size_of::<lguest_abi::BootInfo>() as u64), MemoryKind::Reclaimable);
     let command_line_bytes = given.command_line_bytes.min(MOST_COMMAND_LINE);
@@ -147,17 +135,9 @@ unsafe fn text<'a>(start: VirtAddr, bytes: u64) -> &'a [u8] {
     if bytes == 0 { &[] } else { unsafe { core::slice::from_raw_parts(start.as_ptr(), bytes as usize) } }
 }
 
-fn address(symbol: *const [u8; 0]) -> VirtAddr {
-    VirtAddr(symbol as u64)
-}
-
-fn image_end() -> PhysAddr {
-    PhysAddr(address(&raw const data_end).page_up() - IMAGE_BASE)
-}
-
 /// The host's addresses must be none of ours.
 fn check_reserved(given: &lguest_abi::BootInfo, memory_end: PhysAddr) -> Result<(), Unusable> {
-    let image_end = IMAGE_BASE + image_end().0;
+    let image_end = IMAGE_BASE + image::memory().end.0;
     let ours = [(DIRECT_MAP, direct(memory_end)), KERNEL_WINDOW, PLATFORM_WINDOW, (IMAGE_BASE, image_end)];
     if ours.iter().any(|(start, end)| start.0 < given.reserve_end && given.reserve_start < end.0) {
         return Err(Unusable("the host keeps addresses for itself that the kernel needs"));
@@ -176,16 +156,6 @@ fn translations(bump: &mut Bump, map: &MemoryMap) -> Result<PhysFrame, Unusable>
     let mut tables = KernelTables::new(bump, LARGE_PAGES)?;
     tables.direct_map(map.regions())?;
     tables.windows()?;
-    let read = Protection::READ;
-    for (start, end, protection) in [
-        (&raw const text_start, &raw const text_end, read | Protection::EXECUTE),
-        (&raw const rodata_start, &raw const rodata_end, read),
-        (&raw const data_start, &raw const boot_stack_guard, read | Protection::WRITE),
-        (&raw const boot_stack_bottom, &raw const data_end, read | Protection::WRITE),
-    ] {
-        let (start, end) = (address(start), address(end).page_up());
-        let physical = PhysRange { start: PhysAddr(start - IMAGE_BASE), end: PhysAddr(end - IMAGE_BASE) };
-        tables.map(start, physical, protection)?;
-    }
+    image::map(&mut tables)?;
     Ok(tables.root())
 }

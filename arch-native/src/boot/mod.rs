@@ -4,6 +4,8 @@
 mod discover;
 #[cfg(all(target_os = "none", feature = "pc"))]
 pub(crate) mod entry;
+#[cfg(target_os = "none")]
+pub mod image;
 pub mod memory_map;
 #[cfg(all(target_os = "none", feature = "pc"))]
 pub(crate) mod secondary;

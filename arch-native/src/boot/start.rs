@@ -5,16 +5,16 @@ use core::mem::MaybeUninit;
 
 use arch_x86::start_info::StartInfo;
 use platform::{
-    BootInfo, CpuId, Kernel, MemoryKind, MemoryRegion, PhysAddr, PhysFrame, PhysRange, Protection, Unusable,
-    VirtAddr,
+    BootInfo, CpuId, Kernel, MemoryKind, MemoryRegion, PhysAddr, PhysFrame, PhysRange, Unusable, VirtAddr,
 };
 
+use super::image;
 use super::memory_map::{MOST_REGIONS, MemoryMap};
 use super::tables::{Bump, KernelTables, LargePages};
 use crate::cpu::features::{self, Features, has};
 use crate::cpu::segments::{self, CpuTables};
 use crate::cpu::{control, extended_state, smap};
-use crate::layout::{IMAGE_BASE, KERNEL_WINDOW, USER_TOP, direct};
+use crate::layout::{KERNEL_WINDOW, USER_TOP, direct};
 use crate::machine::Machine;
 use crate::time::tsc;
 use crate::trap::idt;
@@ -28,14 +28,6 @@ const REAL_MODE_LIMIT: PhysAddr = PhysAddr(0xa0000);
 unsafe extern "C" {
     static image_start: [u8; 0];
     static image_end: [u8; 0];
-    static text_start: [u8; 0];
-    static text_end: [u8; 0];
-    static rodata_start: [u8; 0];
-    static rodata_end: [u8; 0];
-    static data_start: [u8; 0];
-    static boot_stack_guard: [u8; 0];
-    static boot_stack_bottom: [u8; 0];
-    static data_end: [u8; 0];
 }
 
 /// What stays for ever of the boot.
@@ -216,17 +208,7 @@ fn translations<M: Machine>(bump: &mut Bump, map: &MemoryMap) -> Result<PhysFram
     let mut tables = KernelTables::new(bump, large)?;
     tables.direct_map(map.regions())?;
     tables.windows()?;
-    let read = Protection::READ;
-    for (start, end, protection) in [
-        (&raw const text_start, &raw const text_end, read | Protection::EXECUTE),
-        (&raw const rodata_start, &raw const rodata_end, read),
-        (&raw const data_start, &raw const boot_stack_guard, read | Protection::WRITE),
-        (&raw const boot_stack_bottom, &raw const data_end, read | Protection::WRITE),
-    ] {
-        let (start, end) = (address(start), address(end).page_up());
-        let physical = PhysRange { start: PhysAddr(start - IMAGE_BASE), end: PhysAddr(end - IMAGE_BASE) };
-        tables.map(start, physical, protection)?;
-    }
+    image::map(&mut tables)?;
     for (start, physical, protection) in M::beside_image() {
         tables.map(start, physical, protection)?;
     }

@@ -6,6 +6,7 @@
 
 use core::ptr::NonNull;
 
+use arch_x86::pit;
 use platform::{Unusable, VirtAddr};
 use volatile::VolatilePtr;
 use x86_64::instructions::port::Port;
@@ -40,7 +41,6 @@ enum Reference {
 }
 
 const PM_TIMER_RATE: u64 = 3_579_545;
-const PIT_RATE: u64 = 1_193_182;
 /// The APIC timer's rate under hypervisors that count it in nanoseconds.
 const NANOSECOND_RATE: u64 = 1_000_000_000;
 
@@ -160,16 +160,7 @@ fn start_hpet(memory: VirtAddr) -> Option<Reference> {
 impl Reference {
     fn start(self) {
         if let Self::Pit = self {
-            // SAFETY: channel 2 drives nothing but the speaker, which stays off.
-            unsafe {
-                let mut gate = Port::<u8>::new(0x61);
-                let value = gate.read();
-                gate.write(value & !2 | 1);
-                Port::<u8>::new(0x43).write(0xb0); // channel 2, both bytes, count down once
-                let mut count = Port::<u8>::new(0x42);
-                count.write(0xff);
-                count.write(0xff);
-            }
+            pit::start();
         }
     }
 
@@ -183,13 +174,7 @@ impl Reference {
             // SAFETY: firmware says that the timer is there.
             Self::PmTimer(port, _) => unsafe { Port::<u32>::new(port).read() }.into(),
             Self::ApicTimer(_) => apic_timer::counted().into(),
-            // SAFETY: as in `start`; latches the count first.
-            Self::Pit => unsafe {
-                Port::<u8>::new(0x43).write(0x80);
-                let mut count = Port::<u8>::new(0x42);
-                let low = u64::from(count.read());
-                0xffff - (u64::from(count.read()) << 8 | low)
-            },
+            Self::Pit => pit::counted(),
             Self::Tsc(_) => tsc::ticks(),
         }
     }
@@ -198,7 +183,7 @@ impl Reference {
         match self {
             Self::Hpet(_, rate) | Self::ApicTimer(rate) | Self::Tsc(rate) => rate,
             Self::PmTimer(..) => PM_TIMER_RATE,
-            Self::Pit => PIT_RATE,
+            Self::Pit => pit::RATE,
         }
     }
 

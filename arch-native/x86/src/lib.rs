@@ -1,5 +1,5 @@
 //! What programs on an x86-64 PC share, whichever side of a hypervisor they are on: the start by PVH, the order in which
-//! general registers are pushed, extended state, COM1.
+//! general registers are pushed, extended state, COM1, the 8254.
 //!
 //! Nothing here knows of a kernel or of guests. What depends on how ports are reached is generic over it; the pieces of
 //! assembly are macros that give a string.
@@ -8,6 +8,7 @@
 
 pub mod com1;
 pub mod extended_state;
+pub mod pit;
 mod pvh;
 mod registers;
 pub mod start_info;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::evidence::record;
 use crate::lguest;
-use crate::report::Usage;
+use crate::report::{Usage, say};
 use crate::toolchain::{IMAGE_TARGET, ImageToolchain};
 use crate::variant::{Backend, Dispatch, Product, Profile, Variant};
 use crate::workspace::Workspace;
@@ -22,7 +22,15 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<u8> {
-    let image = image(&Workspace::find()?, args.variant)?;
+    let workspace = Workspace::find()?;
+    let image = image(&workspace, args.variant)?;
+    if args.variant.backend == Backend::Lguest {
+        say!(
+            "this image runs below {} alone, which `cargo xtask boot --features lguest` starts with it; QEMU by itself finds \
+             no PVH note in it, for nothing in it may be privileged",
+            lguest::hypervisor_path(&workspace).display()
+        );
+    }
     println!("{}", image.display());
     Ok(0)
 }

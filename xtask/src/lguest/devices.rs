@@ -14,8 +14,10 @@ use crate::qemu::{Hardware, option_with_path};
 const SECTOR: u64 = 512;
 /// The most disks of a guest.
 pub const MOST_DISKS: usize = 4;
-/// What the hypervisor's drivers take at the most: eight disks with eight requests of 128 KiB each, the network's frames.
-pub const DRIVER_BYTES: usize = 9 << 20;
+/// What the hypervisor's driver of a disk takes: eight requests of 128 KiB, and its queue.
+const DRIVE_BYTES: usize = (1 << 20) + (64 << 10);
+/// What that of the network card takes: frames, and its queues.
+const CARD_BYTES: usize = 256 << 10;
 
 /// A disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,6 +189,12 @@ impl Network {
             Self::User(_) => "network=user\n",
         }
     }
+}
+
+/// Memory of the machine that the hypervisor's drivers take.
+pub fn driver_bytes(disks: &[Disk], network: &Network) -> usize {
+    let of_qemu = disks.iter().filter(|disk| matches!(disk.content, DiskContent::Qemu(_))).count();
+    of_qemu * DRIVE_BYTES + if matches!(network, Network::User(_)) { CARD_BYTES } else { 0 }
 }
 
 /// Gives the machine the devices that are QEMU's.

@@ -132,7 +132,7 @@ pub fn wrap(workspace: &Workspace, launch: Launch, args: &Hypervisor, directory:
     let guest = guest(&launch, args)?;
     let archive = archive(&guest, args);
     let own_bytes: usize = guest.disks.iter().map(GuestDisk::own_bytes).sum();
-    let more_bytes = own_bytes * usize::from(args.guests) + devices::DRIVER_BYTES;
+    let more_bytes = own_bytes * usize::from(args.guests) + devices::driver_bytes(&args.disks, &args.network);
     let path = directory.join("guests.cpio");
     fs::write(&path, &archive).with_context(|| format!("cannot write {}", path.display()))?;
 

@@ -2,13 +2,13 @@
 
 use core::arch::x86_64::{__cpuid_count, _rdtsc, CpuidResult};
 
+use arch_x86::pit;
 use platform::{Nanoseconds, Unusable};
 use x86_64::instructions::port::Port;
 
 use super::apic;
 use crate::clock::Scale;
 
-const PIT_RATE: u64 = 1_193_182;
 /// The rate of the APIC's timer where a hypervisor counts it in nanoseconds.
 const NANOSECOND_RATE: u64 = 1_000_000_000;
 /// A reference that has not moved after so many ticks never will: about a millisecond.
@@ -75,36 +75,21 @@ fn counts_nanoseconds() -> bool {
 impl Reference {
     fn start(self) {
         if let Self::Pit = self {
-            // SAFETY: channel 2 drives nothing but the speaker, which stays off; where there is none nothing happens.
-            unsafe {
-                let mut gate = Port::<u8>::new(0x61);
-                let value = gate.read();
-                gate.write(value & !2 | 1);
-                Port::<u8>::new(0x43).write(0xb0); // channel 2, both bytes, count down once
-                let mut count = Port::<u8>::new(0x42);
-                count.write(0xff);
-                count.write(0xff);
-            }
+            pit::start();
         }
     }
 
     /// What it has counted.
     fn read(self) -> u64 {
         match self {
-            // SAFETY: as in `start`; latches the count first.
-            Self::Pit => unsafe {
-                Port::<u8>::new(0x43).write(0x80);
-                let mut count = Port::<u8>::new(0x42);
-                let low = u64::from(count.read());
-                0xffff - (u64::from(count.read()) << 8 | low)
-            },
+            Self::Pit => pit::counted(),
             Self::ApicTimer => u64::from(apic::counted()),
         }
     }
 
     const fn rate(self) -> u64 {
         match self {
-            Self::Pit => PIT_RATE,
+            Self::Pit => pit::RATE,
             Self::ApicTimer => NANOSECOND_RATE,
         }
     }
