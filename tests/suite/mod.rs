@@ -16,6 +16,7 @@ mod lguest;
 mod machines;
 mod memory;
 mod network;
+mod planted;
 mod programs;
 mod rom;
 mod shell;
@@ -34,6 +35,7 @@ pub use backends::Extent;
 pub fn cases(workspace: &Workspace, extent: Extent) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     cases.extend(conformance::cases());
+    cases.extend(planted::cases());
     cases.extend(lguest::cases(workspace)?);
     cases.extend(drives::cases());
     cases.extend(network::cases(workspace));
