@@ -8,7 +8,8 @@ use super::backends::Extent;
 use super::{console, ends, programs, shell};
 use crate::bench::exits::counters;
 use crate::lguest::{Guest, GuestDisk, Hypervisor, Network, archive};
-use crate::testing::case::{Case, Files, Module, case};
+use crate::testing::case::{Case, Files, Module, Source, case};
+use crate::testing::programs::Program;
 use crate::variant::{Backend, Dispatch, Product};
 use crate::workspace::Workspace;
 
@@ -16,7 +17,7 @@ use crate::workspace::Workspace;
 pub fn cases(workspace: &Workspace, extent: Extent) -> Result<Vec<Case>> {
     let outside = hostile(2, 100).named("outside").image(&[0x5a; 64 * 512], false);
     let outside = outside.network(Network::User("restrict=on".into()));
-    let mut cases = vec![hostile(1, 150).disk(&[0x5a; 64 * 512], false), outside, side_by_side()];
+    let mut cases = vec![hostile(1, 150).disk(&[0x5a; 64 * 512], false), outside, side_by_side(), flooded()];
     if extent == Extent::Everything {
         cases.push(million(1000));
     }
@@ -70,6 +71,32 @@ fn side_by_side() -> Case {
         .prints("[1] counted 2000")
         .prints("[2] counted 2000")
         .prints("guest 2: exit 0")
+}
+
+/// One guest floods another with datagrams while a third has something to tell it.
+fn flooded() -> Case {
+    case("lguest/flooded")
+        .backend(Backend::Lguest)
+        .guests(3, "counters")
+        .network(Network::Guests)
+        .memory(32)
+        .with("/flood", Source::Program(Program::Rust("flood".to_owned())))
+        .sh(&super::script(
+            "seq 1 100000 | head -c 100000 > /sent
+            me=$(ifconfig eth0 | sed -n 's/.*67:0\\(.\\).*/\\1/p')
+            ifconfig eth0 10.0.0.1$me netmask 255.255.255.0 up
+            case $me in
+                0) until nc 10.0.0.12 2 < /dev/null 2> /dev/null; do /flood 10.0.0.12:9 200; done ;;
+                1) until nc 10.0.0.12 1 < /sent 2> /dev/null; do true; done ;;
+                2) until [ $(sed -n 's/.*eth0: *[0-9]* *\\([0-9]*\\).*/\\1/p' /proc/net/dev) -gt 400 ]; do true; done
+                    nc -l -p 1 | cmp - /sent
+                    nc -l -p 2 ;;
+            esac
+            echo guest $me has finished",
+        ))
+        .prints("[0] guest 0 has finished")
+        .prints("[1] guest 1 has finished")
+        .prints("[2] guest 2 has finished")
 }
 
 fn attack(name: &str) -> Case {

@@ -17,6 +17,7 @@ mod lguest;
 mod machines;
 mod memory;
 mod network;
+mod planted;
 mod programs;
 mod rom;
 mod shell;
@@ -35,6 +36,7 @@ pub use backends::Extent;
 pub fn cases(workspace: &Workspace, extent: Extent) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     cases.extend(conformance::cases());
+    cases.extend(planted::cases());
     cases.extend(lguest::cases(workspace, extent)?);
     cases.extend(isolation::cases(workspace)?);
     cases.extend(drives::cases());
