@@ -12,6 +12,7 @@ mod elf;
 mod elf_files;
 mod ends;
 mod initramfs;
+mod isolation;
 mod lguest;
 mod machines;
 mod memory;
@@ -36,7 +37,8 @@ pub fn cases(workspace: &Workspace, extent: Extent) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     cases.extend(conformance::cases());
     cases.extend(planted::cases());
-    cases.extend(lguest::cases(workspace)?);
+    cases.extend(lguest::cases(workspace, extent)?);
+    cases.extend(isolation::cases(workspace)?);
     cases.extend(drives::cases());
     cases.extend(network::cases(workspace));
     cases.extend(ends::cases());

@@ -160,10 +160,15 @@ fn image_name(case: &Case) -> String {
     format!("{}/{}", case.variant, case.product.image())
 }
 
+/// The images of a case's guests.
+fn images_of(case: &Case) -> impl Iterator<Item = (String, (Product, Variant))> {
+    case.products()
+        .map(|product| (format!("{}/{}", case.variant, product.executable()), (product, case.variant)))
+}
+
 /// The images that could be built, by name.
 fn build_images(workspace: &Workspace, cases: &[Case], results: &mut Results) -> BTreeMap<String, PathBuf> {
-    let wanted: BTreeMap<String, (Product, Variant)> =
-        cases.iter().map(|case| (image_name(case), (case.product, case.variant))).collect();
+    let wanted: BTreeMap<String, (Product, Variant)> = cases.iter().flat_map(images_of).collect();
     let mut images = BTreeMap::new();
     for (name, (product, variant)) in wanted {
         match build::product(workspace, product, variant).with_context(|| format!("cannot build {name}")) {
