@@ -6,6 +6,7 @@ mod arguments;
 mod backends;
 mod conformance;
 mod console;
+mod devices;
 mod dispatch;
 mod drives;
 mod elf;
@@ -40,6 +41,7 @@ pub fn cases(workspace: &Workspace, extent: Extent) -> Result<Vec<Case>> {
     cases.extend(lguest::cases(workspace, extent)?);
     cases.extend(isolation::cases(workspace)?);
     cases.extend(drives::cases());
+    cases.extend(devices::cases());
     cases.extend(network::cases(workspace));
     cases.extend(ends::cases());
     cases.extend(arguments::cases());
