@@ -192,10 +192,10 @@ impl Variant {
         }
     }
 
-    /// Whether there is such an image. Profile dev compiles the kernel in several units, and its calls through a table
-    /// take the table's address from a register: no such call can be patched.
+    /// Whether there is such an image. Without link-time optimization calls through a table take the table's address
+    /// from a register: no such call can be patched.
     pub fn can_be_built(&self) -> bool {
-        self.dispatch != Dispatch::Patched || self.profile != Profile::Dev
+        self.dispatch != Dispatch::Patched || self.profile == Profile::Release
     }
 
     /// The value for `cargo --features`.

@@ -43,9 +43,7 @@ pub fn image(workspace: &Workspace, variant: Variant) -> Result<PathBuf> {
 /// Builds one variant of what runs above the cut, and for lguest the hypervisor that runs it.
 pub fn product(workspace: &Workspace, product: Product, variant: Variant) -> Result<PathBuf> {
     if !variant.can_be_built() {
-        bail!(Usage(format!(
-            "no image {variant}: dispatch patched takes --profile release or release-nolto"
-        )));
+        bail!(Usage(format!("no image {variant}: dispatch patched takes --profile release")));
     }
     match variant.backend {
         Backend::Native | Backend::Vmi => {}
