@@ -1,5 +1,6 @@
-//! QEMU's disks below the lguest hypervisor: what one boot writes the next one reads, on every machine.
+//! QEMU's disks and network card below the lguest hypervisor, on every machine.
 
+use crate::lguest::Network;
 use crate::testing::case::{Case, case};
 use crate::variant::Backend;
 
@@ -11,6 +12,8 @@ const SECTORS: usize = 1037;
 pub fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = ["pc", "q35", "microvm"].into_iter().map(kept).collect();
     cases.push(shared());
+    // On pc it has more to do, in the group `network`.
+    cases.extend(["q35", "microvm"].into_iter().map(card));
     cases
 }
 
@@ -46,6 +49,21 @@ fn shared() -> Case {
         .prints("[0] /dev/vdb: cannot be written")
         .prints("[1] /dev/vda: cannot be written")
         .never_prints("[1] /dev/vdb")
+}
+
+/// An address by DHCP, and bytes sent to QEMU's user network and back.
+fn card(machine: &str) -> Case {
+    case(format!("lguest/card-{machine}"))
+        .backend(Backend::Lguest)
+        .machine(machine)
+        .network(Network::User("restrict=on,guestfwd=tcp:10.0.2.100:7-cmd:cat".into()))
+        .append("ip=dhcp")
+        .sh(&super::script(
+            "ifconfig eth0 | grep 'inet addr:10.0.2.15 '
+            head -c 200000 /bin/busybox > /tmp/sent
+            nc 10.0.2.100 7 < /tmp/sent | head -c 200000 > /tmp/back
+            cmp /tmp/sent /tmp/back",
+        ))
 }
 
 fn drives(name: &str) -> Case {

@@ -2,19 +2,25 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
+use super::backends::Extent;
 use super::{console, ends, programs, shell};
+use crate::bench::exits::counters;
 use crate::lguest::{Guest, GuestDisk, Hypervisor, Network, archive};
-use crate::testing::case::{Case, Files, Module, case};
+use crate::testing::case::{Case, Files, Module, Source, case};
+use crate::testing::programs::Program;
 use crate::variant::{Backend, Dispatch, Product};
 use crate::workspace::Workspace;
 
 /// The cases.
-pub fn cases(workspace: &Workspace) -> Result<Vec<Case>> {
+pub fn cases(workspace: &Workspace, extent: Extent) -> Result<Vec<Case>> {
     let outside = hostile(2, 100).named("outside").image(&[0x5a; 64 * 512], false);
     let outside = outside.network(Network::User("restrict=on".into()));
-    let mut cases = vec![hostile(1, 850).disk(&[0x5a; 64 * 512], false), outside, side_by_side()];
+    let mut cases = vec![hostile(1, 150).disk(&[0x5a; 64 * 512], false), outside, side_by_side(), flooded()];
+    if extent == Extent::Everything {
+        cases.push(million(1000));
+    }
     cases.extend(BAD_MODULES.iter().map(|&(name, change, reason)| {
         attack(&format!("lguest/{name}"))
             .module(change.map_or(Module::Missing, Module::Changed))
@@ -67,11 +73,46 @@ fn side_by_side() -> Case {
         .prints("guest 2: exit 0")
 }
 
+/// One guest floods another with datagrams while a third has something to tell it.
+fn flooded() -> Case {
+    case("lguest/flooded")
+        .backend(Backend::Lguest)
+        .guests(3, "counters")
+        .network(Network::Guests)
+        .memory(32)
+        .with("/flood", Source::Program(Program::Rust("flood".to_owned())))
+        .sh(&super::script(
+            "seq 1 100000 | head -c 100000 > /sent
+            me=$(ifconfig eth0 | sed -n 's/.*67:0\\(.\\).*/\\1/p')
+            ifconfig eth0 10.0.0.1$me netmask 255.255.255.0 up
+            case $me in
+                0) until nc 10.0.0.12 2 < /dev/null 2> /dev/null; do /flood 10.0.0.12:9 200; done ;;
+                1) until nc 10.0.0.12 1 < /sent 2> /dev/null; do true; done ;;
+                2) until [ $(sed -n 's/.*eth0: *[0-9]* *\\([0-9]*\\).*/\\1/p' /proc/net/dev) -gt 400 ]; do true; done
+                    nc -l -p 1 | cmp - /sent
+                    nc -l -p 2 ;;
+            esac
+            echo guest $me has finished",
+        ))
+        .prints("[0] guest 0 has finished")
+        .prints("[1] guest 1 has finished")
+        .prints("[2] guest 2 has finished")
+}
+
 fn attack(name: &str) -> Case {
     case(name).backend(Backend::Lguest).product(Product::Hostile).files(Files::None).memory(4)
 }
 
-/// Hypercalls from `lives` seeds, more than a million in all, beside a guest whose memory must not change.
+/// More than a million hypercalls, from seeds that the other cases have not.
+fn million(seed: u64) -> Case {
+    hostile(seed, 850).disk(&[0x5a; 64 * 512], false).judged(|console| {
+        let calls = counters(console, 0)?.get("hypercalls").copied().unwrap_or(0);
+        ensure!(calls >= 1_000_000, "there were only {calls} hypercalls");
+        Ok(())
+    })
+}
+
+/// Hypercalls, tables and requests from `lives` seeds, beside a guest whose memory must not change.
 fn hostile(seed: u64, lives: u64) -> Case {
     attack(&format!("lguest/hostile-{seed}"))
         .guests(2, "counters restart=1000000")

@@ -8,9 +8,10 @@ use crate::testing::programs::{Libc, Program, rust_binaries, sources};
 use crate::variant::Dispatch::{self, Static, Table};
 use crate::workspace::Workspace;
 
-/// Programs that are no tests, or not by themselves: one measures, one starts others, one is what the runner's own test
-/// runs, one uses up the memory of a machine of its own (`memory.rs`), one wants a network (`network.rs`).
-const NO_TESTS: &[&str] = &["bench", "hoard", "inet", "on-tty", "outcomes"];
+/// Programs that are no tests, or not by themselves: one measures, one wants disks (`devices.rs`), one starts others, one is
+/// what the runner's own test runs, one uses up the memory of a machine of its own (`memory.rs`), one wants a network
+/// (`network.rs`), one floods it (`lguest.rs`), one has a rival in another guest (`isolation.rs`).
+const NO_TESTS: &[&str] = &["bench", "block", "flood", "hoard", "inet", "on-tty", "outcomes", "rival"];
 
 /// Programs that need longer than the others: name, seconds.
 const SLOW: &[(&str, u64)] = &[("soak", 300), ("std", 180), ("wild", 180)];

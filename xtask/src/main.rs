@@ -14,6 +14,7 @@ mod guest;
 mod initramfs;
 mod installer;
 mod lguest;
+mod page;
 mod qemu;
 mod race;
 mod report;

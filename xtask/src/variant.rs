@@ -71,6 +71,8 @@ pub enum Product {
     Monoguest,
     /// The small kernel that tests what the contract promises
     Conformance,
+    /// The same with promises that can be broken on purpose
+    Planted,
     /// The guest that attacks the lguest hypervisor
     Hostile,
     /// The guest that tests VMI ROMs
@@ -82,9 +84,25 @@ impl Product {
     pub fn package(self) -> &'static str {
         match self {
             Self::Monoguest => "kernel",
-            Self::Conformance => "conformance",
+            Self::Conformance | Self::Planted => "conformance",
             Self::RomGuest => "rom-guest",
             Self::Hostile => "lguest-hostile",
+        }
+    }
+
+    /// Features of the package beside the variant's.
+    pub fn features(self) -> &'static str {
+        match self {
+            Self::Planted => ",planted",
+            _ => "",
+        }
+    }
+
+    /// What its image is called.
+    pub fn image(self) -> &'static str {
+        match self {
+            Self::Planted => "conformance-planted",
+            _ => self.executable(),
         }
     }
 
@@ -97,7 +115,7 @@ impl Product {
     pub fn executable(self) -> &'static str {
         match self {
             Self::Monoguest => "monoguest",
-            Self::Conformance => "conformance",
+            Self::Conformance | Self::Planted => "conformance",
             Self::RomGuest => "rom-guest",
             Self::Hostile => "lguest-hostile",
         }
@@ -174,6 +192,12 @@ impl Variant {
         }
     }
 
+    /// Whether there is such an image. Without link-time optimization calls through a table take the table's address
+    /// from a register: no such call can be patched.
+    pub fn can_be_built(&self) -> bool {
+        self.dispatch != Dispatch::Patched || self.profile == Profile::Release
+    }
+
     /// The value for `cargo --features`.
     pub fn cargo_features(&self) -> String {
         let backend = self.backend_name();
@@ -188,7 +212,7 @@ impl Variant {
 
     /// Where the finished image is kept; no two variants share it.
     pub fn image_path(&self, workspace: &Workspace, product: Product) -> PathBuf {
-        workspace.target.join("images").join(self.to_string()).join(product.executable())
+        workspace.target.join("images").join(self.to_string()).join(product.image())
     }
 }
 

@@ -13,7 +13,8 @@ use crate::devices::Bus;
 use crate::entry::{self, PIECE_BYTES};
 use crate::random::Random;
 use crate::space::{self, BAD_TABLES, MEMORY_AT, ROOTS, SCRATCH, USER_CODE, table};
-use crate::watch;
+use crate::words::parameter;
+use crate::{breach, watch};
 
 /// Steps of a life.
 const STEPS: u64 = 4000;
@@ -53,6 +54,12 @@ fn life() -> &'static mut Life {
 
 /// Registers the shared page as the interface wants it.
 pub fn initialize() {
+    fill_page();
+    call(Hypercall::LguestInit, [physical(&raw const DATA), 0, 0]);
+}
+
+/// Fills the shared page as the interface wants it.
+pub fn fill_page() {
     let (event, system_call) = entry::entry_points();
     DATA.kernel_address.store(KERNEL_HALF, Relaxed);
     DATA.event_from_user.store(event, Relaxed);
@@ -62,25 +69,11 @@ pub fn initialize() {
     DATA.noirq_end.store(event, Relaxed);
     DATA.blocked_interrupts.store(0, Relaxed);
     DATA.kernel_stack.store(stack(), Relaxed);
-    call(Hypercall::LguestInit, [physical(&raw const DATA), 0, 0]);
 }
 
 /// A good stack for events from user mode.
 fn stack() -> u64 {
     MEMORY_AT + SCRATCH + 0x8000
-}
-
-/// A number from a command line of `name=number` words.
-fn parameter(facts: &BootInfo, name: &[u8]) -> Option<u64> {
-    // SAFETY: the host put the text there, and the boot map shows it.
-    let line = unsafe {
-        core::slice::from_raw_parts(facts.command_line as *const u8, facts.command_line_bytes as usize)
-    };
-    let mut words = line.split(|&byte| byte == b' ');
-    let digits = words.find_map(|word| word.strip_prefix(name)?.strip_prefix(b"="))?;
-    digits.iter().try_fold(0u64, |number, digit| {
-        number.checked_mul(10)?.checked_add(u64::from(digit.checked_sub(b'0').filter(|digit| *digit < 10)?))
-    })
 }
 
 /// One life.
@@ -125,6 +118,9 @@ pub extern "C" fn event(word: u64) -> ! {
     if watch::is_watching() {
         watch::look();
     }
+    if breach::is_breaking() {
+        failed(b"breach: AN EVENT CAME INSTEAD OF THE END\r\n\0");
+    }
     let event = Event::from_word(word);
     if event.vector > 63 {
         failed(b"hostile: AN EVENT THAT DOES NOT EXIST\r\n\0");
@@ -134,6 +130,9 @@ pub extern "C" fn event(word: u64) -> ! {
 
 /// User mode made a system call with this RDI.
 pub extern "C" fn system_call(rdi: u64) -> ! {
+    if breach::is_breaking() {
+        failed(b"breach: USER MODE WENT ON\r\n\0");
+    }
     if rdi == entry::REACHED {
         failed(b"hostile: USER MODE REACHED WHAT IS NOT ITS OWN\r\n\0");
     }
@@ -240,6 +239,52 @@ impl Life {
         }
     }
 
+    /// Maps a page of scratch memory through tables that only bad entries lead to, tells the host, and writes: what is
+    /// written must be in that page. A table may stand twice on the way, so the last entry written may change another; who
+    /// does not come to the page that way leaves it.
+    fn write_through(&mut self) {
+        let steps = [0, 1, 2, 3].map(|_| self.index());
+        let page = SCRATCH + (9 + self.random.below(6)) * 4096;
+        if [8, 256, 448, 511].contains(&steps[0]) {
+            return;
+        }
+        let way = [table(self.root), self.table(), self.table(), self.table()];
+        if way[1..].iter().any(|&at| at < table(ROOTS)) {
+            return;
+        }
+        for n in 0..4 {
+            let below = if n < 3 { way[n + 1] } else { page };
+            space::write(way[n], steps[n], below | 0x67, MEMORY_AT);
+        }
+        let there = (0..4).all(|n| {
+            let below = if n < 3 { way[n + 1] } else { page };
+            space::read(way[n], steps[n], MEMORY_AT) == below | 0x67
+        });
+        if !there {
+            return;
+        }
+        let low = steps.iter().fold(0, |address, step| address << 9 | step) << 12;
+        let address = ((low << 16) as i64 >> 16) as u64 | (self.random.below(512) * 8);
+        let whole = self.random.once_in(2);
+        if whole {
+            call(Hypercall::FlushTlb, [1, 0, 0]);
+        } else {
+            let (root, at) = if address < KERNEL_HALF { (table(self.root), address) } else { (0, address) };
+            let page = at & !4095;
+            call(Hypercall::SetRange, [root, page, page.wrapping_add(4096)]);
+        }
+        let value = self.random.next();
+        let there = MEMORY_AT + page + address % 4096;
+        // SAFETY: the page is scratch memory, and both addresses lead to it, or the host is wrong.
+        let seen = unsafe {
+            (address as *mut u64).write_volatile(value);
+            (there as *const u64).read_volatile()
+        };
+        if seen != value {
+            failed(b"hostile: A WRITE WENT ASTRAY\r\n\0");
+        }
+    }
+
     fn valid_call(&mut self) -> (Hypercall, [u64; 3]) {
         let page = self.random.below(1 << 35) << 12;
         let root = table(self.random.below(ROOTS));
@@ -306,10 +351,11 @@ impl Life {
                     self.bus.step(&mut self.random);
                 }
             }
-            24..34 => {
+            24..31 => {
                 let address = self.address();
                 self.touch(address);
             }
+            31..34 => self.write_through(),
             34..37 => {
                 // A root that the host takes, or will not.
                 let root = self.random.below(ROOTS);

@@ -59,12 +59,16 @@ impl Bus {
 
     /// Resets a device, and mostly drives it again.
     fn set_up(&mut self, random: &mut Random, device: usize) {
-        use status::{ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK};
         self.set_status(device, 0);
         self.live[device] = !random.once_in(8);
-        if !self.live[device] {
-            return;
+        if self.live[device] {
+            self.drive(device);
         }
+    }
+
+    /// Brings a device that was reset to work.
+    fn drive(&mut self, device: usize) {
+        use status::{ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK};
         let at = self.descriptor(device);
         self.set_status(device, ACKNOWLEDGE | DRIVER);
         put(at + 0x10, &get(at + 8).to_le_bytes());
@@ -157,6 +161,13 @@ impl Bus {
 
     fn kick(&self, device: usize, queue: u64) {
         call(Hypercall::Notify, [self.descriptor(device), NOTIFY_QUEUE + queue, 0]);
+    }
+
+    /// Offers the console a chain that begins with a descriptor beyond the queue.
+    pub fn break_queue(mut self) {
+        self.drive(CONSOLE);
+        self.offer(CONSOLE, 1, SIZE, &[]);
+        self.kick(CONSOLE, 1);
     }
 
     /// Does something with a device.

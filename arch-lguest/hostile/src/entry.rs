@@ -4,6 +4,8 @@ use core::arch::global_asm;
 
 use lguest_abi::BootInfo;
 
+use crate::words::word;
+
 /// Bytes of one piece of user code.
 pub const PIECE_BYTES: u64 = 32;
 /// RDI at a system call that comes after an access which must fail.
@@ -132,5 +134,12 @@ pub fn user_code() -> &'static [u8] {
 extern "C" fn start(facts: u64) -> ! {
     // SAFETY: the host put the facts there, and the boot map shows them.
     let facts = unsafe { (facts as *const BootInfo).read() };
-    if facts.guest == 0 { crate::attack::live(&facts) } else { crate::watch::watch(&facts) }
+    let role = word(&facts, b"role").unwrap_or(b"attack");
+    match role {
+        b"spin" => crate::spin::spin(&facts),
+        // In these there are two parts, and who plays which is told by the number.
+        _ if facts.guest != 0 && word(&facts, b"beside") != Some(b"other") => crate::watch::watch(&facts),
+        b"breach" => crate::breach::break_rules(&facts),
+        _ => crate::attack::live(&facts),
+    }
 }

@@ -32,6 +32,12 @@ pub fn write(table: u64, index: u64, entry: u64, seen_at: u64) {
     unsafe { ((seen_at + table + index * 8) as *mut u64).write_volatile(entry) };
 }
 
+/// Reads an entry of a table, through whatever shows guest-physical memory now.
+pub fn read(table: u64, index: u64, seen_at: u64) -> u64 {
+    // SAFETY: as above.
+    unsafe { ((seen_at + table + index * 8) as *const u64).read_volatile() }
+}
+
 /// Builds the roots, through the boot map.
 pub fn build() {
     let good = table(ROOTS + BAD_TABLES);

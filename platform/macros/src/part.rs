@@ -148,7 +148,7 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
     let through_sites = hooks.iter().map(|hook| {
         let name = hook.name();
         let Hook { documentation, signature, arguments } = hook;
-        let call = quote!(((*(&raw const TABLE)).assume_init_ref().#name)(#(#arguments),*));
+        let call = quote!((TABLE.#name)(#(#arguments),*));
         // A comment in the assembly, so that two hooks' entries are not the same to the compiler.
         let comment = format!("# {name}");
         let call = match hook.returns() {
@@ -165,7 +165,7 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
             pub #signature {
                 // What stands around the call makes no instruction. The first reserves the site's entry in the record
                 // and keeps the slot from being read earlier; the second keeps the call from becoming a jump.
-                // SAFETY: `install` filled the slot before any other CPU or hook ran, and nothing writes it again.
+                // SAFETY: `install` wrote the slot before any other CPU or hook ran, and nothing writes it again.
                 unsafe {
                     core::arch::asm!(
                         ".pushsection .hook_sites, \"a\", @progbits",
@@ -270,16 +270,14 @@ pub fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenStream> 
                 pub mod #module {
                     use super::*;
                     use platform::*;
-                    /// What the slots are filled with: the build reads here which function a slot will hold.
-                    static BACKEND: platform::table::#part =
+                    /// Filled in the image, where the build reads which function a slot holds.
+                    static mut TABLE: platform::table::#part =
                         platform::table::#part::of::<<$backend as platform::Platform>::#part>();
-                    static mut TABLE: core::mem::MaybeUninit<platform::table::#part> =
-                        core::mem::MaybeUninit::uninit();
-                    /// Fills the slots with functions the optimizer cannot know.
+                    /// Writes the slots, with what is in them: from here on the optimizer cannot know them.
                     pub fn install() {
-                        let table = *core::hint::black_box(&BACKEND);
+                        let table = &raw mut TABLE;
                         // SAFETY: runs once, before any hook is called and before any other CPU runs.
-                        unsafe { (&raw mut TABLE).write_volatile(core::mem::MaybeUninit::new(table)) };
+                        unsafe { table.write_volatile(core::hint::black_box(table.read_volatile())) };
                     }
                     /// Where the slots are.
                     pub(super) fn slots() -> core::ops::Range<u64> {

@@ -1,6 +1,9 @@
 //! The one file that names the backend under test, and how its hooks are reached.
 
-use crate::machine::Upcalls;
+#[cfg(not(feature = "planted"))]
+pub use crate::machine::Upcalls;
+#[cfg(feature = "planted")]
+pub use crate::planted::Upcalls;
 
 #[cfg(feature = "native")]
 pub type Backend = arch_native::Native<Upcalls>;
@@ -32,6 +35,18 @@ platform::hooks!(patched Backend);
     feature = "dispatch-direct",
     feature = "dispatch-table",
     feature = "dispatch-dyn",
-    feature = "dispatch-patched"
+    feature = "dispatch-patched",
+    feature = "planted"
 )))]
 platform::hooks!(static Backend);
+
+/// The backend's hooks as they are.
+#[cfg(feature = "planted")]
+pub mod sound {
+    use super::Backend;
+    platform::hooks!(static Backend);
+}
+#[cfg(feature = "planted")]
+pub use crate::planted::{clock, cpu, paging, smp, timer};
+#[cfg(feature = "planted")]
+pub use sound::*;

@@ -11,7 +11,7 @@ use crate::{cases, costs, cpus, events, memory, probe, user};
 /// This kernel, as the platform sees it.
 pub struct Upcalls;
 
-hook::backend::boot_entry!(Upcalls);
+hook::backend::boot_entry!(hook::Upcalls);
 
 /// What this image says of itself.
 #[used]
@@ -41,7 +41,7 @@ impl Kernel for Upcalls {
             costs::run();
             false
         } else {
-            cases::run(info.command_line)
+            run(info.command_line)
         };
         cpus::stop_others();
         power::report(if failed { b"exit 1" } else { b"exit 0" });
@@ -75,6 +75,19 @@ impl Kernel for Upcalls {
     fn free_table_frame(frame: PhysFrame) {
         memory::free_table(frame);
     }
+}
+
+#[cfg(not(feature = "planted"))]
+fn run(command_line: &[u8]) -> bool {
+    cases::run(command_line)
+}
+
+/// On the backend as it is, and then with the planted violation, which is what counts.
+#[cfg(feature = "planted")]
+fn run(command_line: &[u8]) -> bool {
+    cases::run(command_line);
+    crate::planted::plant(command_line);
+    cases::run(command_line)
 }
 
 fn start_others(found: CpuSet) {

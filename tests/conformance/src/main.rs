@@ -2,8 +2,9 @@
 //!
 //! This is a kernel of its own, with no policy: it boots, starts the other CPUs, runs each case, prints a line about it
 //! and ends the machine. `cargo xtask test conformance` runs it on every backend that is built; a backend is done when
-//! it passes. The command line may name cases: `only=TEXT` runs those that have this in their name, and is the only way
-//! to run those that need somebody outside (`idle`, `input`). `costs` on the command line measures the hooks instead.
+//! it passes. The command line may name cases: `only=TEXT` runs those that have this in their name (`_` is a space
+//! there), and is the only way to run those that need somebody outside (`idle`, `input`). `costs` on the command line measures the hooks instead.
+//! With the feature `planted`, `break=NAME` breaks a promise.
 #![cfg_attr(target_os = "none", no_std)]
 #![cfg_attr(target_os = "none", no_main)]
 
@@ -24,6 +25,8 @@ mod hook;
 mod machine;
 #[cfg(target_os = "none")]
 mod memory;
+#[cfg(all(target_os = "none", feature = "planted"))]
+mod planted;
 #[cfg(target_os = "none")]
 mod probe;
 #[cfg(target_os = "none")]

@@ -92,6 +92,8 @@ pub struct World {
     /// What the test does at a time, in order of time and of registration.
     pub events: BTreeMap<(u64, u64), Box<dyn FnOnce() + Send>>,
     pub event_count: u64,
+    /// How many of them are being done: they may wake a CPU.
+    pub acting: usize,
     /// Threads outside the machine that may still do something.
     pub outside: usize,
 }
@@ -152,6 +154,7 @@ static WORLD: Mutex<World> = Mutex::new(World {
     input: VecDeque::new(),
     events: BTreeMap::new(),
     event_count: 0,
+    acting: 0,
     outside: 0,
 });
 /// Signalled when something may have ended a CPU's wait.

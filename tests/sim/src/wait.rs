@@ -56,7 +56,7 @@ impl World {
 
     /// If no CPU can go on, moves time to the next moment; false if there is none and there never will be.
     fn pass_time(&mut self) -> bool {
-        if self.started.iter().any(|id| self.can_go_on(&CPUS[id.index()])) {
+        if self.acting > 0 || self.started.iter().any(|id| self.can_go_on(&CPUS[id.index()])) {
             return true;
         }
         match self.next_moment() {
@@ -119,11 +119,17 @@ pub fn run_due_events() {
         let mut world = world();
         let due = world.events.first_key_value().is_some_and(|((time, _), _)| *time <= NOW.load(SeqCst));
         let event = if due { world.events.pop_first() } else { None };
+        world.acting += usize::from(event.is_some());
         let next = world.events.first_key_value().map_or(NEVER, |((time, _), _)| *time);
         NEXT_EVENT.store(next, SeqCst);
         drop(world);
         match event {
-            Some((_, action)) => action(),
+            Some((_, action)) => {
+                action();
+                // Time stood still meanwhile, and others may have waited for that.
+                self::world().acting -= 1;
+                WAKE.notify_all();
+            }
             None => return,
         }
     }

@@ -4,11 +4,12 @@ use std::fmt::Write;
 
 use super::render::{ratio, rows};
 use super::results::Results;
+use crate::page::{escaped, page};
 
 const STYLE: &str = include_str!("page.css");
 
 /// A whole file of HTML, with nothing outside of it.
-pub fn page(results: &Results) -> String {
+pub fn of(results: &Results) -> String {
     let mut body = String::new();
     for backend in results.backends() {
         let variants = results.of(backend);
@@ -46,18 +47,12 @@ pub fn page(results: &Results) -> String {
             body.push_str("</table>");
         }
     }
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>Monoguest: instructions</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
-         <h1>What the cut costs, in instructions</h1>\n<p>On {}. The clock counts instructions, so two runs give the \
-         same.</p>\n{body}\n</main>\n</body>\n</html>\n",
+    let lead = format!(
+        "<h1>What the cut costs, in instructions</h1>\n<p>On {}. The clock counts instructions, so two runs give the \
+         same.</p>\n",
         escaped(&results.machine)
-    )
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    );
+    page("Monoguest: instructions", STYLE, &(lead + &body))
 }
 
 #[cfg(test)]
@@ -69,7 +64,7 @@ mod tests {
     fn the_page_has_every_row_and_stands_alone() {
         let mut results = example();
         results.machine = "<pc>".into();
-        let page = page(&results);
+        let page = of(&results);
         assert!(page.contains("cpu::a") && page.contains("1.500") && page.contains("failed"), "{page}");
         assert!(page.contains("&lt;pc&gt;") && !page.contains("<pc>"));
         assert!(!page.contains("http") && !page.contains("<script") && page.matches("<h2>").count() == 1);

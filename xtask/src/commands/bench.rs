@@ -40,7 +40,7 @@ pub struct Args {
     backends: Vec<Backend>,
 
     /// The dispatch modes
-    #[arg(long, value_name = "MODE,…", value_delimiter = ',', default_value = "static,direct,table")]
+    #[arg(long, value_name = "MODE,…", value_delimiter = ',', default_value = "static,direct,table,patched")]
     dispatch: Vec<Dispatch>,
 
     /// Only operations that have this in their names; may be given several times
@@ -117,7 +117,7 @@ pub fn run(args: Args) -> Result<u8> {
     let text = match (&before, args.format) {
         (Some(before), _) => compare::text(before, &results),
         (None, Format::Json) => results.to_json(),
-        (None, Format::Html) => page::page(&results),
+        (None, Format::Html) => page::of(&results),
         (None, format) => render::text(&results, format),
     };
     std::io::stdout().write_all(text.as_bytes()).context("cannot write the results")?;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::evidence::record;
 use crate::lguest;
-use crate::report::say;
+use crate::report::{Usage, say};
 use crate::toolchain::{IMAGE_TARGET, ImageToolchain};
 use crate::variant::{Backend, Dispatch, Product, Profile, Variant};
 use crate::workspace::Workspace;
@@ -42,6 +42,9 @@ pub fn image(workspace: &Workspace, variant: Variant) -> Result<PathBuf> {
 
 /// Builds one variant of what runs above the cut, and for lguest the hypervisor that runs it.
 pub fn product(workspace: &Workspace, product: Product, variant: Variant) -> Result<PathBuf> {
+    if !variant.can_be_built() {
+        bail!(Usage(format!("no image {variant}: dispatch patched takes --profile release")));
+    }
     match variant.backend {
         Backend::Native | Backend::Vmi => {}
         Backend::Lguest => {
@@ -49,7 +52,7 @@ pub fn product(workspace: &Workspace, product: Product, variant: Variant) -> Res
         }
     }
     let image = variant.image_path(workspace, product);
-    let features = variant.cargo_features();
+    let features = variant.cargo_features() + product.features();
     // The hostile guest knows no other platform than its own.
     let features = (product != Product::Hostile).then_some(features.as_str());
     let what = Executable {

@@ -35,14 +35,15 @@ pub fn run(_: Args) -> Result<u8> {
     let native = Dispatch::value_variants().iter().map(|&mode| (Product::Monoguest, Backend::Native, mode));
     let others = [
         (Product::Conformance, Backend::Native, Dispatch::Static),
+        (Product::Planted, Backend::Native, Dispatch::Static),
         (Product::RomGuest, Backend::Native, Dispatch::Static),
         (Product::Monoguest, Backend::Vmi, Dispatch::Static),
     ];
     for (product, backend, dispatch) in native.chain(others) {
         let variant = Variant { backend, dispatch, profile: Profile::Dev };
         let mut image = image_clippy(&workspace, &toolchain, product.package(), product.executable());
-        image.args(["--features", &variant.cargo_features()]);
-        check(&format!("clippy, on {} for {variant}", product.executable()), image.args(DENY_WARNINGS))?;
+        image.args(["--features", &(variant.cargo_features() + product.features())]);
+        check(&format!("clippy, on {} for {variant}", product.image()), image.args(DENY_WARNINGS))?;
     }
     for features in [&[][..], &["--features", "strict"]] {
         let mut rom = image_clippy(&workspace, &toolchain, "vmi-rom", "vmi-rom");

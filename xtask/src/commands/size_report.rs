@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(long, value_name = "MODE,…", value_delimiter = ',')]
     dispatch: Vec<Dispatch>,
 
-    /// Every way of reaching it, with link-time optimization and without
+    /// Every way of reaching it, with link-time optimization and (but for patched, which needs it) without
     #[arg(long, conflicts_with = "dispatch")]
     all: bool,
 
@@ -109,7 +109,9 @@ fn variants(args: &Args) -> Vec<Variant> {
         for &profile in profiles {
             for &dispatch in &dispatches {
                 let variant = Variant { backend, dispatch, profile };
-                if !variants.contains(&variant) {
+                if !variant.can_be_built() {
+                    say!("{variant} is left out: without link-time optimization no call site can be patched");
+                } else if !variants.contains(&variant) {
                     variants.push(variant);
                 }
             }

@@ -18,7 +18,7 @@ use crate::testing::outcome::{Results, seconds};
 use crate::testing::programs;
 use crate::testing::runner::{Bench, Verdict};
 use crate::testing::text_size;
-use crate::variant::{Dispatch, Product, Variant};
+use crate::variant::{Backend, Dispatch, Product, Variant};
 use crate::workspace::Workspace;
 
 use super::setup::ALL_TOOLS;
@@ -40,7 +40,12 @@ pub struct Args {
     #[arg(long)]
     all: bool,
 
-    /// How all kernels reach their backend, whatever the cases say [default: static, and some of the others]
+    /// Only guests on these backends, and none of cargo's tests
+    #[arg(long = "features", value_name = "BACKEND,…", value_delimiter = ',')]
+    backends: Vec<Backend>,
+
+    /// How all kernels reach their backend, whatever the cases say [default: static, and some of the others]; images of
+    /// profile dev keep theirs where this is patched, which they cannot be
     #[arg(long, value_name = "MODE")]
     dispatch: Option<Dispatch>,
 
@@ -53,15 +58,24 @@ pub struct Args {
 pub fn run(args: Args) -> Result<u8> {
     let workspace = Workspace::find()?;
     let extent = if args.all { Extent::Everything } else { Extent::Enough };
-    let (host, mut cases) = select(suite::cases(&workspace, extent)?, args.filter.as_deref());
+    let (mut host, mut cases) = select(suite::cases(&workspace, extent)?, args.filter.as_deref());
+    if !args.backends.is_empty() {
+        host = None;
+        cases.retain(|case| args.backends.contains(&case.variant.backend));
+    }
     if let Some(dispatch) = args.dispatch {
         // What changes an image knows what it looks like.
-        let takes_it = |case: &&mut Case| case.product.has_dispatch() && case.image_change.is_none();
+        let takes_it = |case: &&mut Case| {
+            case.product.has_dispatch()
+                && case.image_change.is_none()
+                && Variant { dispatch, ..case.variant }.can_be_built()
+        };
         cases.iter_mut().filter(takes_it).for_each(|case| case.variant.dispatch = dispatch);
     }
     if host.is_none() && cases.is_empty() {
         say!(
-            "no test has `{}` in its name: cargo xtask test --list shows them",
+            "no test{} has `{}` in its name: cargo xtask test --list shows them",
+            if args.backends.is_empty() { "" } else { " on these backends" },
             args.filter.as_deref().unwrap_or_default()
         );
     }
@@ -143,13 +157,18 @@ fn run_guests(workspace: Workspace, cases: &[Case], args: &Args, results: &mut R
 
 /// The name of the image a case runs.
 fn image_name(case: &Case) -> String {
-    format!("{}/{}", case.variant, case.product.executable())
+    format!("{}/{}", case.variant, case.product.image())
+}
+
+/// The images of a case's guests.
+fn images_of(case: &Case) -> impl Iterator<Item = (String, (Product, Variant))> {
+    case.products()
+        .map(|product| (format!("{}/{}", case.variant, product.executable()), (product, case.variant)))
 }
 
 /// The images that could be built, by name.
 fn build_images(workspace: &Workspace, cases: &[Case], results: &mut Results) -> BTreeMap<String, PathBuf> {
-    let wanted: BTreeMap<String, (Product, Variant)> =
-        cases.iter().map(|case| (image_name(case), (case.product, case.variant))).collect();
+    let wanted: BTreeMap<String, (Product, Variant)> = cases.iter().flat_map(images_of).collect();
     let mut images = BTreeMap::new();
     for (name, (product, variant)) in wanted {
         match build::product(workspace, product, variant).with_context(|| format!("cannot build {name}")) {

@@ -72,9 +72,8 @@ pub struct Site {
     pub place: Place,
 }
 
-/// What there is in a part's module of hooks for indirect calls only: what they are looked up in, and what that is
-/// filled with.
-const TABLES: [&str; 3] = ["TABLE", "OBJECT", "BACKEND"];
+/// The structures that hold what indirect calls of hooks are looked up in.
+const TABLES: [&str; 2] = ["TABLE", "OBJECT"];
 
 /// A part's module of hooks and the name in it, of `kernel::hook::PART::NAME`; the other packages that stand on the
 /// contract have the same module.
@@ -131,14 +130,6 @@ pub fn slot_at(image: &Image, address: u64) -> Option<HookName> {
     let hooks =
         HOOKS.iter().find(|hooks| hooks.first().is_some_and(|h| h.part.eq_ignore_ascii_case(part)))?;
     hooks.get(slot).map(|hook| HookName { part: part.to_owned(), name: hook.name.to_owned() })
-}
-
-/// Where the word is that a `patched` image fills the slot at `address` with.
-pub fn first_value(image: &Image, address: u64) -> Option<u64> {
-    let table = image.object_at(address)?;
-    let (part, "TABLE") = in_hooks(&table.name)? else { return None };
-    let values = image.objects.iter().find(|object| in_hooks(&object.name) == Some((part, "BACKEND")))?;
-    Some(values.range.start + (address - table.range.start)).filter(|at| values.range.contains(at))
 }
 
 /// Whether `object` is there for indirect calls of hooks only.

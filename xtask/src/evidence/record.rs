@@ -93,9 +93,9 @@ fn is_patchable(branch: &Branch) -> bool {
     branch.immediate && usize::from(branch.length) == SITE_BYTES && branch.transfer == Transfer::Call
 }
 
-/// How many bytes of the function that `slot` will hold can stand at a site, if they can.
+/// How many bytes of the function in `slot` can stand at a site, if they can.
 fn stand_in(image: &Image, slot: u64) -> Option<u8> {
-    let target = image.word(hooks::first_value(image, slot)?)?;
+    let target = image.word(slot)?;
     let function = image.function_at(target).filter(|function| function.range.start == target)?;
     code::straight_body(image, function, SITE_BYTES)
 }

@@ -41,7 +41,8 @@ pub struct Hypervisor {
     #[arg(long, value_name = "NETWORK", default_value = "none")]
     pub network: Network,
 
-    /// lguest: words for the hypervisor: counters (print what each guest has cost), restart=asked, restart=N
+    /// lguest: words for the hypervisor: counters (print what each guest has cost at the end), restart=asked (a guest that asks
+    /// for it starts again), restart=N (one that was killed too, N times), tables=N (shadow tables of each guest, 32 or more)
     #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true)]
     pub hypervisor_append: String,
 }
@@ -92,10 +93,20 @@ pub fn guest(launch: &Launch, args: &Hypervisor) -> Result<Guest> {
 
 /// The module for so many copies of a guest.
 pub fn archive(guest: &Guest, args: &Hypervisor) -> Vec<u8> {
+    pack(&vec![guest; usize::from(args.guests)], args)
+}
+
+/// The same, but the last of them is another.
+pub fn archive_beside(guest: &Guest, other: &Guest, args: &Hypervisor) -> Vec<u8> {
+    let mut guests = vec![guest; usize::from(args.guests).saturating_sub(1)];
+    guests.push(other);
+    pack(&guests, args)
+}
+
+fn pack(guests: &[&Guest], args: &Hypervisor) -> Vec<u8> {
     let mut archive = Writer::default();
-    for number in 0..args.guests {
-        let share =
-            args.shares.get(usize::from(number)).map_or(String::new(), |share| format!("share={share}\n"));
+    for (number, guest) in guests.iter().enumerate() {
+        let share = args.shares.get(number).map_or(String::new(), |share| format!("share={share}\n"));
         let disks = || guest.disks.iter().filter(|disk| number == 0 || disk.is_shared());
         let lines: String = disks().map(GuestDisk::line).collect();
         let config = format!("memory={}\n{share}{}{lines}", guest.memory, args.network.line());

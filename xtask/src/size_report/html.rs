@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::evidence::hooks::Reach;
+use crate::page::{escaped, sentence};
 use crate::size_report::document::{self, Block, Grid};
 use crate::size_report::model::{Figures, Report};
 use crate::size_report::reference::{ARCHITECTURE, percent};
@@ -48,13 +49,9 @@ pub fn page(report: &Report, changes: &[Block]) -> String {
     for block in changes.iter().chain(&document::report(report)) {
         body.push_str(&html(block));
     }
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>Monoguest: what hooks cost</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
-         <h1>Monoguest: what hooks cost</h1>\n<p class=\"lead\">One kernel source, built with each way of reaching \
-         its backend. <a href=\"#figures\">All figures</a> are below the charts.</p>\n{body}\n</main>\n</body>\n</html>\n"
-    )
+    let lead = "<h1>Monoguest: what hooks cost</h1>\n<p class=\"lead\">One kernel source, built with each way of reaching \
+                its backend. <a href=\"#figures\">All figures</a> are below the charts.</p>\n";
+    crate::page::page("Monoguest: what hooks cost", STYLE, &(lead.to_owned() + &body))
 }
 
 /// The few numbers that answer the question.
@@ -128,7 +125,9 @@ fn sites(images: &[&Figures]) -> Vec<Bar> {
             ("direct", count(Reach::Direct)),
             ("indirect", count(Reach::Indirect)),
         ];
-        let figure = format!("{}, {} indirect", figures.total().sites, figures.of(Reach::Indirect).sites);
+        let after = if figures.recorded.is_some() { " until the boot" } else { "" };
+        let indirect = figures.of(Reach::Indirect).sites;
+        let figure = format!("{}, {indirect} indirect{after}", figures.total().sites);
         Bar { name: format!("Monoguest, {}", figures.dispatch), parts, figure }
     }));
     bars
@@ -200,7 +199,7 @@ fn html(block: &Block) -> String {
     match block {
         Block::Chapter(title) => format!("<h2>{}</h2>\n", escaped(title)),
         Block::Section(title) => format!("<h3>{}</h3>\n", escaped(title)),
-        Block::Text(text) => format!("<p>{}</p>\n", escaped(text)),
+        Block::Text(text) => format!("<p>{}</p>\n", sentence(text)),
         Block::Table(grid) => table(grid),
     }
 }
@@ -219,10 +218,6 @@ fn table(grid: &Grid) -> String {
         "<div class=\"wide\"><table><thead>{}</thead><tbody>{rows}</tbody></table></div>\n",
         row(&grid.head, "th")
     )
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ fn dispatch(image: &Image) -> &'static str {
     let has = |name: &str| {
         image.objects.iter().any(|object| hooks::is_table(object) && object.name.as_str().ends_with(name))
     };
-    if has("::BACKEND") {
+    if record::recorded(image).is_some() {
         "patched"
     } else if has("::TABLE") {
         "table"

@@ -64,6 +64,8 @@ pub enum Expected {
     Unusable(Vec<String>),
     /// A reboot is asked for
     Reboot,
+    /// The kernel panics, or the hypervisor kills the only guest
+    Panic,
 }
 
 /// A case.
@@ -105,6 +107,8 @@ pub struct Case {
     pub present: Vec<String>,
     /// Texts that must not be
     pub absent: Vec<String>,
+    /// What else is asked of it
+    pub judges: Vec<Judge>,
     /// How long it may take
     pub limit: Duration,
 }
@@ -115,11 +119,16 @@ impl fmt::Debug for Case {
     }
 }
 
+/// Judges a console; an error says what is wrong.
+pub type Judge = fn(&str) -> Result<()>;
+
 /// What the lguest hypervisor is given.
 #[derive(Clone)]
 pub enum Module {
     /// The guests, as they are
     Guests,
+    /// The guests, and as the last one another image with its own command line
+    Beside(Product, String),
     /// Nothing
     Missing,
     /// What this makes of them
@@ -147,6 +156,7 @@ pub fn case(name: impl Into<String>) -> Case {
         expected: Expected::Exit(0),
         present: Vec::new(),
         absent: vec!["monoguest: panic".to_owned()],
+        judges: Vec::new(),
         limit: Duration::from_secs(60),
     }
 }
@@ -213,6 +223,27 @@ impl Case {
     /// What the guests' network reaches, under a hypervisor.
     pub fn network(mut self, network: lguest::Network) -> Self {
         self.hypervisor.network = network;
+        self
+    }
+
+    /// Each guest's part of the processor, under a hypervisor.
+    pub fn shares<const N: usize>(mut self, shares: [u32; N]) -> Self {
+        self.hypervisor.shares = shares.to_vec();
+        self
+    }
+
+    /// One more guest, under a hypervisor: another image with its own command line.
+    pub fn beside(mut self, product: Product, parameters: &str) -> Self {
+        self.module = Module::Beside(product, parameters.to_owned());
+        self
+    }
+
+    /// The machine's clock goes on by a nanosecond with each instruction, and idle time passes at once: what happens does not
+    /// depend on how busy this machine is. The date is 2026-01-01.
+    pub fn by_instructions(mut self) -> Self {
+        self.hardware.icount = true;
+        let words = ["-icount", "sleep=off", "-rtc", "base=2026-01-01,clock=vm"];
+        self.hardware.qemu_args.extend(words.map(Into::into));
         self
     }
 
@@ -338,6 +369,12 @@ impl Case {
         self
     }
 
+    /// The kernel must panic, or the hypervisor kill the only guest.
+    pub fn panics(mut self) -> Self {
+        self.expected = Expected::Panic;
+        self
+    }
+
     /// This must be on the console.
     pub fn prints(mut self, text: &str) -> Self {
         self.present.push(text.to_owned());
@@ -347,6 +384,12 @@ impl Case {
     /// This must not be on the console.
     pub fn never_prints(mut self, text: &str) -> Self {
         self.absent.push(text.to_owned());
+        self
+    }
+
+    /// The console must please this.
+    pub fn judged(mut self, judge: Judge) -> Self {
+        self.judges.push(judge);
         self
     }
 
@@ -362,6 +405,15 @@ impl Case {
             Source::Program(program) => Some(program),
             _ => None,
         })
+    }
+
+    /// What runs above the cut in one of its guests.
+    pub fn products(&self) -> impl Iterator<Item = Product> {
+        let other = match self.module {
+            Module::Beside(product, _) => Some(product),
+            _ => None,
+        };
+        std::iter::once(self.product).chain(other)
     }
 
     /// The tree with what this case adds; `None` where it brings no tree.

@@ -25,6 +25,9 @@ use crate::workspace::Workspace;
 /// A guest that writes more than this has lost its way.
 const LONGEST_CONSOLE: usize = 16 << 20;
 
+/// MiB of the guest beside the others.
+const OTHER_MEMORY: u32 = 4;
+
 /// What all cases share.
 #[derive(Debug)]
 pub struct Bench {
@@ -150,7 +153,20 @@ impl Bench {
         let guest = lguest::guest(&launch, &hypervisor)?;
         let mut launch = lguest::wrap(&self.workspace, launch, &hypervisor, directory)?;
         match (&case.module, &launch.initrd) {
-            (Module::Guests, _) | (Module::Changed(_), None) => {}
+            (Module::Guests, _) | (Module::Changed(_) | Module::Beside(..), None) => {}
+            (Module::Beside(product, parameters), Some(path)) => {
+                let image = case.variant.image_path(&self.workspace, *product);
+                let image = fs::read(&image).with_context(|| format!("cannot read {}", image.display()))?;
+                let other = lguest::Guest {
+                    image,
+                    initramfs: None,
+                    command_line: parameters.clone(),
+                    memory: OTHER_MEMORY,
+                    ..guest.clone()
+                };
+                fs::write(path, lguest::archive_beside(&guest, &other, &case.hypervisor))
+                    .with_context(|| format!("cannot write {}", path.display()))?;
+            }
             (Module::Missing, _) => launch.initrd = None,
             (Module::Changed(change), Some(path)) => {
                 fs::write(path, change(guest, &hypervisor))
@@ -398,7 +414,7 @@ fn judge(case: &Case, stopped: Stopped, ended: Outcome, console: &str) -> Option
     };
     let as_expected = match (&case.expected, &end) {
         (Expected::Exit(status), End::Exit(got)) => status == got,
-        (Expected::Reboot, End::Reboot) => true,
+        (Expected::Reboot, End::Reboot) | (Expected::Panic, End::Panic) => true,
         (Expected::Unusable(words), End::Unusable(reason)) => {
             if !console.lines().any(|line| line.contains(reason.as_str())) {
                 return Some(format!("the reason `{reason}` is not on the console"));
@@ -413,10 +429,10 @@ fn judge(case: &Case, stopped: Stopped, ended: Outcome, console: &str) -> Option
     if let Some(text) = case.present.iter().find(|text| !console.contains(text.as_str())) {
         return Some(format!("the console lacks {text:?}"));
     }
-    case.absent
-        .iter()
-        .find(|text| console.contains(text.as_str()))
-        .map(|text| format!("the console has {text:?}"))
+    if let Some(text) = case.absent.iter().find(|text| console.contains(text.as_str())) {
+        return Some(format!("the console has {text:?}"));
+    }
+    case.judges.iter().find_map(|judge| judge(console).err()).map(|error| format!("{error:#}"))
 }
 
 #[cfg(test)]

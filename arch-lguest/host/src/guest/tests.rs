@@ -261,6 +261,69 @@ fn interrupts_wait_for_the_flag_and_the_window() {
 }
 
 #[test]
+fn the_words_of_a_return_are_safe_while_interrupts_are_disabled() {
+    let mut bench = Bench::ready();
+    let data = bench.data();
+    data.blocked_interrupts.store(0, Relaxed);
+    // Where the guest has stored the words, and is about to call.
+    data.irq_enabled.store(0, Relaxed);
+    for (word, value) in [(&data.user_rax, 1), (&data.user_rcx, 2), (&data.user_r11, 3)] {
+        word.store(value, Relaxed);
+    }
+    bench.push_return([ENTRY + 7, 0x10, 0x202, STACK - 0x80, 0x18]);
+    bench.guest.input(b'x');
+    let before = bench.context;
+    bench.prepare();
+    assert_eq!(
+        (bench.context, data.irq_pending.load(Relaxed)),
+        (before, IRQ_ENABLED),
+        "no event comes between"
+    );
+    bench.call(Hypercall::Iret as u64, [0; 3]).unwrap();
+    let registers = bench.context.registers;
+    assert_eq!((registers.rax, registers.rcx, registers.r11, registers.rip), (1, 2, 3, ENTRY + 7));
+    // The interrupt comes after the return, on the stack it returned to.
+    bench.prepare();
+    let frame = bench.frame();
+    assert_eq!((Event::from_word(frame.event).vector, frame.rip), (32 + VIRQ_CONSOLE, ENTRY + 7));
+    assert_eq!((frame.rsp, bench.context.registers.rsp), (STACK - 0x80, STACK - 0x80 - 48));
+}
+
+#[test]
+fn a_frame_may_lie_in_two_frames_of_memory() {
+    let mut bench = Bench::ready();
+    let set = |at: u64, entry: u64| bench.memory.write(GuestPhys(at), entry).unwrap();
+    // One table at each level, whose entries 0 and 1 lead to pages that are not neighbours.
+    let tables = [0x10_0000, 0x10_1000, 0x10_2000, 0x10_3000];
+    set(tables[0] + 8 * 256, tables[1] | 3);
+    set(tables[1], tables[2] | 3);
+    set(tables[2], tables[3] | 3);
+    let pages = [0x12_5000, 0x12_2000];
+    for (n, page) in (0..).zip(pages) {
+        set(tables[3] + 8 * n, page | 3);
+    }
+    bench.call(Hypercall::NewPgtable as u64, [tables[0], 0, 0]).unwrap();
+    let data = bench.data();
+    data.blocked_interrupts.store(0, Relaxed);
+    data.irq_enabled.store(IRQ_ENABLED, Relaxed);
+    bench.context.registers.rsp = KERNEL_HALF + 0x1010;
+    bench.context.registers.rip = ENTRY + 9;
+    bench.guest.input(b'x');
+    bench.prepare();
+    assert_eq!(bench.context.registers.rsp, KERNEL_HALF + 0xfe0);
+    let word = |at: u64| bench.memory.read(GuestPhys(at)).unwrap();
+    let expected = [ENTRY + 9, 0x10, 0x202, KERNEL_HALF + 0x1010, 0x18];
+    let written = [pages[0] + 0xfe8, pages[0] + 0xff0, pages[0] + 0xff8, pages[1], pages[1] + 8].map(word);
+    assert_eq!(written, expected);
+    assert_eq!([0, 8].map(|offset| word(tables[3] + offset) & 0x60), [0x60; 2], "accessed and dirty");
+    // It is read back from there.
+    bench.context.registers.rsp = KERNEL_HALF + 0xfe8;
+    bench.call(Hypercall::Iret as u64, [0; 3]).unwrap();
+    let registers = bench.context.registers;
+    assert_eq!((registers.rip, registers.rsp), (ENTRY + 9, KERNEL_HALF + 0x1010));
+}
+
+#[test]
 fn the_ring_runs_before_anything_else() {
     let mut bench = Bench::ready();
     let data = bench.data();

@@ -2,6 +2,7 @@
 
 use core::fmt::{self, Write};
 
+use lguest_abi::MOST_TEXT;
 use platform::Unusable;
 use x86_64::instructions::port::Port;
 
@@ -47,6 +48,34 @@ impl Write for Channel {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         Self::bytes(text.as_bytes());
         Ok(())
+    }
+}
+
+/// How a guest says that it ended, kept until it is known that it does not start again.
+pub struct EndLine {
+    bytes: [u8; MOST_TEXT as usize],
+    length: usize,
+}
+
+impl EndLine {
+    /// Nothing has been said.
+    pub const fn new() -> Self {
+        Self { bytes: [0; MOST_TEXT as usize], length: 0 }
+    }
+
+    /// Keeps a line, no longer than a call's text, instead of the one before.
+    pub fn set(&mut self, line: &[u8]) {
+        self.length = line.len().min(self.bytes.len());
+        self.bytes[..self.length].copy_from_slice(&line[..self.length]);
+    }
+
+    /// Passes the line on, if there is one.
+    pub fn tell(&self) -> bool {
+        if self.length > 0 {
+            Channel::bytes(&self.bytes[..self.length]);
+            Channel::bytes(b"\n");
+        }
+        self.length > 0
     }
 }
 

@@ -9,7 +9,7 @@ use platform::{Nanoseconds, Unusable, VirtAddr};
 use super::cpu::{self, UserState};
 use super::options::Restart;
 use super::paging::{forget, load_root, loaded_root};
-use super::power::{self, Channel};
+use super::power::{self, Channel, EndLine};
 use super::start::{self, Found};
 use super::switch::{self, block};
 use super::virtio::{Hardware, MOST_DRIVES, VirtioDrive};
@@ -35,8 +35,8 @@ struct Services {
     lines: Lines,
     /// One guest has the channel for itself.
     passes_reports: bool,
-    /// A guest has said how it ended.
-    end_reported: bool,
+    /// How it said that it ended: told when it is not started again.
+    end: EndLine,
     switch: Switch,
     hardware: Hardware,
 }
@@ -63,10 +63,14 @@ impl Host for Services {
     }
 
     fn report(&mut self, _: usize, line: &[u8]) {
-        if self.passes_reports {
-            self.end_reported |= !line.starts_with(b"phase ");
+        if !self.passes_reports {
+            return;
+        }
+        if line.starts_with(b"phase ") {
             Channel::bytes(line);
             Channel::bytes(b"\n");
+        } else {
+            self.end.set(line);
         }
     }
 
@@ -147,7 +151,7 @@ pub fn main(start_info: u64) -> ! {
             wall_clock_base: base,
             lines: Lines::new(several),
             passes_reports: !several,
-            end_reported: false,
+            end: EndLine::new(),
             switch: core::mem::take(&mut found.switch),
             hardware: core::mem::take(&mut found.hardware),
         },
@@ -412,7 +416,7 @@ impl Machine {
         }
         self.guest(number).stop_devices();
         if again {
-            self.services.end_reported = false;
+            self.services.end = EndLine::new();
             self.guest(number).counters.restarts += 1;
             self.restarting[number] = true;
         } else if self.loaded == Some(number) {
@@ -451,14 +455,13 @@ impl Machine {
             };
             end = if end == 0 { status } else { end };
         }
-        if !self.services.end_reported {
-            let killed =
-                self.found.count == 1 && matches!(self.guest(0).state, State::Over(Outcome::Killed(..)));
-            if killed {
-                Channel::line(format_args!("panic"));
-            } else {
-                Channel::line(format_args!("exit {end}"));
-            }
+        let killed = self.found.count == 1 && matches!(self.guest(0).state, State::Over(Outcome::Killed(..)));
+        if self.services.end.tell() {
+            // Its own words.
+        } else if killed {
+            Channel::line(format_args!("panic"));
+        } else {
+            Channel::line(format_args!("exit {end}"));
         }
         power::end(end)
     }

@@ -68,7 +68,7 @@ pub fn find(start_info: u64) -> Result<Found, Unusable> {
     let mut guests = [const { None }; MOST_GUESTS];
     let descriptions = archive.as_slice();
     for (number, description) in descriptions.iter().enumerate() {
-        let (memory, pool) = room(&mut frames, description.memory_bytes)?;
+        let (memory, pool) = room(&mut frames, description.memory_bytes, options.tables)?;
         if description.network != Network::None {
             switch.connect(number, frame_room(&mut frames)?, description.network == Network::User);
         }
@@ -126,9 +126,10 @@ fn frame_room(frames: &mut Frames) -> Result<Room, Unusable> {
     Ok(unsafe { &mut *direct(range.start).as_mut_ptr::<[Frame; MOST_WAITING]>() })
 }
 
-fn room(frames: &mut Frames, bytes: u64) -> Result<(GuestMemory, TablePool), Unusable> {
+fn room(frames: &mut Frames, bytes: u64, tables: Option<u64>) -> Result<(GuestMemory, TablePool), Unusable> {
     let memory = frames.take(bytes, LARGE_PAGE).ok_or(TOO_LITTLE)?;
-    let tables = (bytes / PAGE_SIZE / PAGES_PER_TABLE).max(4 * LEAST_TABLES as u64);
+    let usual = (bytes / PAGE_SIZE / PAGES_PER_TABLE).max(4 * LEAST_TABLES as u64);
+    let tables = tables.unwrap_or(usual);
     let pool = frames.take(tables * PAGE_SIZE, PAGE_SIZE).ok_or(TOO_LITTLE)?;
     Ok((GuestMemory::new(words(memory), memory.start), TablePool::new(tables_of(pool), pool.start)))
 }

@@ -119,6 +119,34 @@ fn more_requests_than_there_is_room_for_all_end() {
 }
 
 #[test]
+fn writers_of_parts_of_one_block_do_not_undo_each_other() {
+    static DONE: AtomicUsize = AtomicUsize::new(0);
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    const TASKS: usize = 12;
+    const BLOCKS: usize = 20;
+    let make = || Disk::new(vec![0; BLOCKS * 512]).latency(Nanoseconds(1000));
+    run("writers_of_parts_of_one_block_do_not_undo_each_other", make, || {
+        for _ in 0..TASKS {
+            testing::spawn(|| {
+                let task = NEXT.fetch_add(1, Ordering::Relaxed);
+                let file = open(O_RDWR);
+                for block in 0..BLOCKS {
+                    assert_eq!(write(&file, (block * 512 + task * 40) as u64, &[1 + task as u8; 40]), Ok(40));
+                }
+                DONE.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        while DONE.load(Ordering::Relaxed) < TASKS {
+            sleep_until(now() + MS).expect("no signals");
+        }
+        for (at, byte) in disk().state().bytes.iter().enumerate() {
+            let task = at % 512 / 40;
+            assert_eq!(*byte, if task < TASKS { 1 + task as u8 } else { 0 }, "byte {at}");
+        }
+    });
+}
+
+#[test]
 fn nothing_is_written_to_a_read_only_disk() {
     let make = || Disk::new(pattern(2048)).read_only();
     run("nothing_is_written_to_a_read_only_disk", make, || {

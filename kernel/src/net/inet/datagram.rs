@@ -15,6 +15,7 @@ use super::wire::Wire;
 use crate::errno::{Errno, KResult};
 use crate::fs::io::{IoDst, IoSrc};
 use crate::fs::poll::PollEvents;
+use crate::mm::frames;
 use smoltcp::wire::{Icmpv4Message, Icmpv4Packet, IpProtocol, Ipv4Packet, UdpPacket};
 
 const UDP_HEADER: usize = 8;
@@ -134,6 +135,7 @@ impl Block {
         let cost = bytes.len() + OVERHEAD;
         let mut copy = Vec::new();
         if self.queued + cost > self.options.receive_buffer
+            || frames::is_short()
             || copy.try_reserve_exact(bytes.len()).is_err()
             || self.queue.try_reserve(1).is_err()
         {

@@ -14,6 +14,7 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpEndpoint};
 
 use crate::errno::{Errno, KResult};
+use crate::mm::frames;
 
 /// A time as smoltcp has it.
 pub fn instant(time: Nanoseconds) -> Instant {
@@ -113,6 +114,10 @@ pub struct Connection {
 
 fn buffer(bytes: usize) -> KResult<tcp::SocketBuffer<'static>> {
     let mut buffer = Vec::new();
+    // The kernel's reserve is not for what a connection keeps.
+    if frames::is_short() {
+        return Err(Errno::ENOBUFS);
+    }
     buffer.try_reserve_exact(bytes).map_err(|_| Errno::ENOBUFS)?;
     buffer.resize(bytes, 0);
     Ok(tcp::SocketBuffer::new(buffer))

@@ -8,6 +8,7 @@ use platform::Nanoseconds;
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol};
 
 use super::wire::ETHERNET_HEADER;
+use crate::mm::frames;
 
 /// How long an answer is believed without asking again (`base_reachable_time`).
 const FRESH: Nanoseconds = Nanoseconds::from_seconds(30);
@@ -80,7 +81,10 @@ impl Neighbours {
             neighbour.waiting.pop_front();
         }
         let mut copy = Vec::new();
-        if copy.try_reserve_exact(frame.len()).is_err() || neighbour.waiting.try_reserve(1).is_err() {
+        if frames::is_short()
+            || copy.try_reserve_exact(frame.len()).is_err()
+            || neighbour.waiting.try_reserve(1).is_err()
+        {
             return (Resolved::Dropped, ask);
         }
         copy.extend_from_slice(frame);

@@ -7,6 +7,7 @@ use platform::Nanoseconds;
 use smoltcp::wire::{IpProtocol, Ipv4Packet};
 
 use super::links::LONGEST_PACKET;
+use crate::mm::frames;
 
 /// Most packets that are put together at a time.
 const MOST: usize = 16;
@@ -64,6 +65,9 @@ impl Reassembly {
         if self.0.len() >= MOST {
             let oldest = (0..self.0.len()).min_by_key(|&index| self.0[index].deadline)?;
             self.0.swap_remove(oldest);
+        }
+        if frames::is_short() {
+            return None;
         }
         self.0.try_reserve(1).ok()?;
         let deadline = now + PATIENCE;

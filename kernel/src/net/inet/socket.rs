@@ -12,7 +12,7 @@ use super::datagram::{DatagramId, Kind};
 use super::ioctl;
 use super::service::with;
 use super::shared::Shared;
-use super::tcp::{Attempt, Directions, State, TcpId};
+use super::tcp::{Attempt, Directions, Sent, State, TcpId};
 use crate::errno::{Errno, KResult};
 use crate::fs::anonymous;
 use crate::fs::device::FileOps;
@@ -295,14 +295,17 @@ impl Socket {
         let mut wait = Wait::new(&self.send_limit);
         let mut sent = 0;
         loop {
+            if sent > 0 && self.shared.events().contains(PollEvents::ERR) {
+                // The next call reports it.
+                return Ok(sent);
+            }
             let result = with(|stack| stack.tcp_send(id, from));
             let next = match result {
-                Ok(count) => {
-                    sent += count;
-                    if from.remaining() == 0 {
+                Ok(Sent { bytes, ends }) => {
+                    sent += bytes;
+                    if from.remaining() == 0 || ends {
                         return Ok(sent);
                     }
-                    // A fault ends the transfer; a full buffer is waited for.
                     self.wait_for_room(waiting, &mut wait)
                 }
                 Err(Errno::EAGAIN) => self.wait_for_room(waiting, &mut wait),
@@ -352,6 +355,10 @@ impl Socket {
         let mut wait = Wait::new(&self.receive_limit);
         let mut received = 0;
         loop {
+            if received > 0 && self.shared.unread() == 0 && self.shared.events().contains(PollEvents::ERR) {
+                // The next call reports it.
+                return Ok(Received::stream(received));
+            }
             let next = match with(|stack| stack.tcp_receive(id, to, keep)) {
                 Ok(Some(count)) => {
                     received += count;

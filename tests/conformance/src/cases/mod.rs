@@ -59,11 +59,17 @@ const ALL: &[&[Case]] = &[
     outside::CASES,
 ];
 
+/// Whether a name has this text of the command line, where words end at spaces.
+fn is_like(name: &[u8], text: &[u8]) -> bool {
+    name.len() == text.len()
+        && name.iter().zip(text).all(|(name, text)| name == text || (*name == b' ' && *text == b'_'))
+}
+
 /// Runs what the command line asks for; whether anything failed.
 pub fn run(command_line: &[u8]) -> bool {
     let only = command_line.split(|&byte| byte == b' ').find_map(|word| word.strip_prefix(b"only="));
     let chosen = |case: &Case| match (only, case.needs) {
-        (Some(text), _) => case.name.as_bytes().windows(text.len().max(1)).any(|window| window == text),
+        (Some(text), _) => case.name.as_bytes().windows(text.len().max(1)).any(|name| is_like(name, text)),
         (None, Needs::Outside) => false,
         (None, Needs::TwoCpus) => cpus::online().count() > 1,
         (None, Needs::Nothing) => true,

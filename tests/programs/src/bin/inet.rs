@@ -40,6 +40,7 @@ const CASES: &[Case] = cases![
     long_datagrams,
     datagrams_without_room,
     messages,
+    a_fault_ends_a_transfer,
     echo_requests,
     interfaces_and_routes,
     threads_on_one_connection: 60,
@@ -742,6 +743,25 @@ fn messages() {
     eq!(message.msg_flags, libc::MSG_TRUNC);
     eq!(message.msg_namelen, 16);
     eq!(u16::from_be(from.sin_port), ok!(a.local_addr()).port());
+}
+
+fn a_fault_ends_a_transfer() {
+    const PAGE: usize = 4096;
+    let (client, server) = pair();
+    let fd = client.as_raw_fd();
+    let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    let at = ok!(call!(SYS_mmap, 0, 2 * PAGE, protection, flags, -1, 0));
+    ok!(call!(SYS_munmap, at + PAGE, PAGE));
+    match call!(SYS_write, fd, at, 2 * PAGE) {
+        Ok(count) => check!(count > 0 && count <= PAGE, "{count} bytes"),
+        error => err!(error, EFAULT),
+    }
+    err!(call!(SYS_write, fd, at + PAGE, 10), EFAULT);
+    err!(call!(SYS_sendto, fd, at + PAGE, 10, 0, 0, 0), EFAULT);
+    ok!((&client).write_all(&[1; 10]));
+    eq!(events(server.as_raw_fd(), libc::POLLIN, 10_000), libc::POLLIN);
+    err!(call!(SYS_read, server.as_raw_fd(), at + PAGE, 10), EFAULT);
+    check!(ok!(call!(SYS_read, server.as_raw_fd(), at, PAGE)) > 0);
 }
 
 fn echo_requests() {

@@ -138,12 +138,18 @@ impl<W: Wire> Stack<W> {
     fn feed(&mut self, id: TcpId, link: Link, packet: &[u8], resets: bool) {
         let Some(block) = self.tcp.blocks.get_mut(&id) else { return };
         let before = block.state();
+        let unsent = block.queues().1;
         let way = block.way;
         let Some(connection) = &mut block.connection else { return };
         let out = &mut self.buffer[ETHERNET_HEADER..];
         let answer = self.engines[link as usize].input(self.now, Some(connection), packet, out);
-        block.heard = self.now;
-        block.give_up = None;
+        // A reset that does not fit in is no sign of life, and whoever is alone with the other end wants to get rid of it.
+        if !resets {
+            block.heard = self.now;
+            if !block.orphan || block.queues().1 < unsent {
+                block.give_up = None;
+            }
+        }
         if let Some(length) = answer {
             self.links.send(self.now, way.0, way.1, &mut self.buffer[..ETHERNET_HEADER + length]);
         }

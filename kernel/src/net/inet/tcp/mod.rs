@@ -13,7 +13,7 @@ use core::net::SocketAddrV4;
 use platform::Nanoseconds;
 
 pub use block::{Attempt, Block, Options, State};
-pub use operations::Directions;
+pub use operations::{Directions, Sent};
 pub use ports::in_turn as ports_in_turn;
 
 /// Names a socket, and a connection nobody has accepted.

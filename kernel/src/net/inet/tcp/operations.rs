@@ -27,6 +27,15 @@ pub struct Directions {
     pub send: bool,
 }
 
+/// What was sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sent {
+    /// Bytes there was room for.
+    pub bytes: usize,
+    /// The rest cannot be read.
+    pub ends: bool,
+}
+
 impl<W: Wire> Stack<W> {
     fn block(&mut self, id: TcpId) -> KResult<&mut Block> {
         self.tcp.get_mut(id).ok_or(Errno::EBADF)
@@ -165,7 +174,10 @@ impl<W: Wire> Stack<W> {
         if self.tcp.connections.contains_key(&ends) || local == remote {
             return Err(Errno::EADDRNOTAVAIL);
         }
-        let options = self.block(id)?.options;
+        let block = self.block(id)?;
+        // What became of the last attempt is of no interest any more.
+        block.shared.take_error();
+        let options = block.options;
         let mut connection = Connection::new(options.receive_buffer / 2, options.send_buffer / 2)?;
         configure(&mut connection, &options, hop.link);
         self.engines[hop.link as usize].connect(&mut connection, local, remote)?;
@@ -230,46 +242,54 @@ impl<W: Wire> Stack<W> {
         Ok((child, block.shared.clone(), remote))
     }
 
-    /// Sends what there is room for; 0 if there is none.
+    /// Sends what there is room for.
     ///
     /// # Errors
     /// EPIPE, EAGAIN while it is being connected, EFAULT, and what has become of the connection.
-    pub fn tcp_send(&mut self, id: TcpId, from: &mut IoSrc<'_>) -> KResult<usize> {
+    pub fn tcp_send(&mut self, id: TcpId, from: &mut IoSrc<'_>) -> KResult<Sent> {
         let mut sent = 0;
+        let mut ends = false;
         while from.remaining() > 0 || sent == 0 {
             let block = self.block(id)?;
             if sent == 0 {
                 block.shared.check_error()?;
             }
             if block.shut_send {
-                return if sent > 0 { Ok(sent) } else { Err(Errno::EPIPE) };
+                return if sent > 0 { Ok(Sent { bytes: sent, ends }) } else { Err(Errno::EPIPE) };
             }
             if block.is_connecting() {
                 return Err(Errno::EAGAIN);
             }
             let Some(connection) = block.connection.as_mut().filter(|c| c.socket().may_send()) else {
-                return if sent > 0 { Ok(sent) } else { Err(Errno::EPIPE) };
+                return if sent > 0 { Ok(Sent { bytes: sent, ends }) } else { Err(Errno::EPIPE) };
             };
-            let moved = connection.socket_mut().send(|room| match from.read(room) {
-                Ok(count) => (count, Ok(count)),
-                Err(error) => (0, Err(error)),
+            let moved = connection.socket_mut().send(|room| {
+                let wanted = room.len().min(from.remaining());
+                match from.read(room) {
+                    Ok(count) => (count, Ok((count, count < wanted))),
+                    Err(error) => (0, Err(error)),
+                }
             });
-            let count = match moved {
-                Ok(Ok(count)) => count,
+            let (count, fault) = match moved {
+                Ok(Ok(moved)) => moved,
                 Ok(Err(error)) if sent == 0 => return Err(error),
-                _ => 0,
+                Ok(Err(_)) | Err(_) => (0, true),
             };
+            sent += count;
+            ends |= fault;
             if count == 0 {
                 break;
             }
-            sent += count;
             self.tcp_pump(id);
             self.settle();
+            if ends {
+                break;
+            }
         }
-        Ok(sent)
+        Ok(Sent { bytes: sent, ends })
     }
 
-    /// Receives what there is; none if nothing has come yet. Stops at what `keep` says: then nothing is taken away.
+    /// Receives what there is; none if nothing has come yet. If `keep`, it stays.
     ///
     /// # Errors
     /// ENOTCONN, EFAULT, and what has become of the connection.
