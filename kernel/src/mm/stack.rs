@@ -11,7 +11,8 @@ use crate::process::ids::PID_MAX;
 use crate::sync::{IrqLock, Mutex};
 use crate::util::ids::IdAllocator;
 
-const STACK_PAGES: usize = 4;
+/// Pages of a stack. Code that is not optimized needs more: it keeps every value that passes through it.
+const STACK_PAGES: usize = if cfg!(debug_assertions) { 8 } else { 4 };
 /// Address space for one stack: the stack itself, and as much unmapped below it.
 const SLOT_BYTES: u64 = 2 * STACK_PAGES as u64 * PAGE_SIZE;
 /// The most stacks there can be: as many as tasks.
