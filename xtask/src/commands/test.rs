@@ -157,13 +157,16 @@ fn run_guests(workspace: Workspace, cases: &[Case], args: &Args, results: &mut R
 
 /// The name of the image a case runs.
 fn image_name(case: &Case) -> String {
-    format!("{}/{}", case.variant, case.product.image())
+    name_of(case.product, case.variant)
+}
+
+fn name_of(product: Product, variant: Variant) -> String {
+    format!("{variant}/{}", product.image())
 }
 
 /// The images of a case's guests.
 fn images_of(case: &Case) -> impl Iterator<Item = (String, (Product, Variant))> {
-    case.products()
-        .map(|product| (format!("{}/{}", case.variant, product.executable()), (product, case.variant)))
+    case.products().map(|product| (name_of(product, case.variant), (product, case.variant)))
 }
 
 /// The images that could be built, by name.

@@ -130,15 +130,11 @@ fn read_entries(at: UserAddr, count: usize) -> KResult<Vec<Polled>> {
     Ok(polled)
 }
 
-/// Writes what is not there yet. Nothing else of an entry is touched, for another thread may write there.
+/// Nothing else of an entry is touched, for another thread may write there.
 fn write_back(at: UserAddr, polled: &[Polled]) -> KResult<()> {
     for (index, entry) in polled.iter().enumerate() {
-        let revents = entry.events.get().bits() as u16;
-        // The first is written in any case, so that an array that cannot be written to is an error as it is on Linux.
-        if index == 0 || revents != entry.asked.revents {
-            let offset = index * size_of::<PollFd>() + core::mem::offset_of!(PollFd, revents);
-            at.offset(offset as u64).write(&revents)?;
-        }
+        let offset = index * size_of::<PollFd>() + core::mem::offset_of!(PollFd, revents);
+        at.offset(offset as u64).write(&(entry.events.get().bits() as u16))?;
     }
     Ok(())
 }
