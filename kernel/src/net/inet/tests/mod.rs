@@ -1,0 +1,6 @@
+//! The stack, on simulated machines.
+
+mod datagrams;
+mod hostile;
+mod streams;
+mod world;
