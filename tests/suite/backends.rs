@@ -3,7 +3,8 @@
 use crate::rom::Choice;
 use crate::rom::Manner::{Plain, Strict};
 use crate::testing::case::Case;
-use crate::variant::Backend::{Native, Vmi};
+use crate::variant::Backend::{Lguest, Native, Vmi};
+use crate::variant::Dispatch::{self, Static, Table};
 use crate::variant::Product;
 
 /// How many of the cases run on the other backends.
@@ -15,8 +16,11 @@ pub enum Extent {
     Everything,
 }
 
-/// Cases that are about the bare machine: devices that a ROM needs too, or CPUs that it refuses in its own words.
-const BARE_ONLY: &[&str] = &[];
+/// Groups and cases that say nothing about an lguest guest: what is below the hypervisor, and several CPUs.
+const NOT_UNDER_LGUEST: &[&str] = &["machine/", "console/idle-on-"];
+
+/// Programs that take longer under lguest than all others together.
+const LONG_UNDER_LGUEST: &[&str] = &["program/threads", "program/soak", "program/wild"];
 
 /// Cases of a group of which one is enough.
 const NEIGHBOURS: usize = 3;
@@ -24,21 +28,10 @@ const NEIGHBOURS: usize = 3;
 /// Those of `cases` that say nothing of their backend, under VMI. One half finds the plain ROM, the other the strict one.
 pub fn under_vmi(cases: &[Case], extent: Extent) -> Vec<Case> {
     let mut chosen: Vec<Case> = Vec::new();
-    let fits = |case: &&Case| {
-        case.variant.backend == Native
-            && case.product == Product::Monoguest
-            && case.rom.is_none()
-            && !BARE_ONLY.contains(&case.name.as_str())
-    };
-    let cases: Vec<_> = cases.iter().filter(fits).enumerate().collect();
-    for (turn, about) in cases.chunk_by(|a, b| subject(*a) == subject(*b)).enumerate() {
-        let those = match extent {
-            Extent::Everything => about,
-            Extent::Enough => &about[turn % about.len()..][..1],
-        };
-        for (_, case) in those {
+    for about in subjects(cases, |_| true).chunk_by(|a, b| a.0 == b.0).enumerate() {
+        for case in those(about, extent) {
             let manner = if (chosen.len() / 2).is_multiple_of(2) { Strict } else { Plain };
-            let mut case = (*case).clone().backend(Vmi).with_rom(Choice::Ours(manner));
+            let mut case = case.clone().backend(Vmi).with_rom(Choice::Ours(manner));
             case.name = format!("vmi-{manner}/{}", case.name);
             chosen.push(case);
         }
@@ -46,8 +39,55 @@ pub fn under_vmi(cases: &[Case], extent: Extent) -> Vec<Case> {
     chosen
 }
 
+/// The same under lguest, whose guests have one CPU: in the modes `static` and `table` by turns, or in both if it is
+/// every one.
+pub fn under_lguest(cases: &[Case], extent: Extent) -> Vec<Case> {
+    let begins = |name: &str, with: &[&str]| with.iter().any(|with| name.starts_with(with));
+    let fits = |case: &Case| {
+        let long = extent == Extent::Enough && begins(&case.name, LONG_UNDER_LGUEST);
+        !long && !begins(&case.name, NOT_UNDER_LGUEST)
+    };
+    let mut chosen: Vec<Case> = Vec::new();
+    for about in subjects(cases, fits).chunk_by(|a, b| a.0 == b.0).enumerate() {
+        for case in those(about, extent) {
+            let modes: &[Dispatch] = match extent {
+                Extent::Everything => &[Static, Table],
+                Extent::Enough => &[[Static, Table][chosen.len() % 2]],
+            };
+            chosen.extend(modes.iter().map(|&mode| {
+                let mut case = case.clone().backend(Lguest).dispatch(mode).machine("pc").cpus(1);
+                case.name = format!("lguest-{mode}/{}", case.name);
+                case.limit = case.limit * 3 / 2;
+                case
+            }));
+        }
+    }
+    chosen
+}
+
+/// The cases that say nothing of their backend and that `fits`, with what each is about.
+fn subjects(cases: &[Case], fits: impl Fn(&Case) -> bool) -> Vec<((&str, usize), &Case)> {
+    let open = cases.iter().filter(|case| {
+        case.variant.backend == Native && case.product == Product::Monoguest && case.rom.is_none()
+    });
+    let chosen = open.filter(|case| fits(case)).enumerate();
+    chosen.map(|(index, case)| (subject(index, case), case)).collect()
+}
+
+/// Of the cases about the `turn`-th thing, all or one, not always the first.
+fn those<'a, 'b>(
+    (turn, about): (usize, &'b [((&'a str, usize), &'a Case)]),
+    extent: Extent,
+) -> impl Iterator<Item = &'a Case> + use<'a, 'b> {
+    let those = match extent {
+        Extent::Everything => about,
+        Extent::Enough => &about[turn % about.len()..][..1],
+    };
+    those.iter().map(|(_, case)| *case)
+}
+
 /// What a case is about: a program, or one thing with a few of its neighbours in the group.
-fn subject((index, case): (usize, &Case)) -> (&str, usize) {
+fn subject(index: usize, case: &Case) -> (&str, usize) {
     let name = case.name.as_str();
     match name.split_once('/') {
         // Machine and CPUs come behind the program's name,

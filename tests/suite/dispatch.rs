@@ -53,7 +53,7 @@ pub fn cases() -> Vec<Case> {
 
 fn on((backend, machine, cpus): (Backend, &str, u16), dispatch: Dispatch, what: &str) -> Case {
     let case = case(format!("dispatch/{backend}-{dispatch}-{what}"));
-    let case = case.backend(backend).dispatch(dispatch).machine(machine).cpus(cpus);
+    let case = case.backend(backend).about_dispatch(dispatch).machine(machine).cpus(cpus);
     match backend {
         Vmi => case.with_rom(Choice::Ours(Strict)),
         _ => case,

@@ -1,20 +1,16 @@
 //! The lguest hypervisor itself (`arch-lguest/host`): a guest that attacks it, and modules that are no good.
 
-use std::collections::BTreeSet;
-
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 
 use super::backends::Extent;
-use super::{console, ends, programs, shell};
 use crate::bench::exits::counters;
 use crate::lguest::{Guest, GuestDisk, Hypervisor, Network, archive};
 use crate::testing::case::{Case, Files, Module, Source, case};
 use crate::testing::programs::Program;
-use crate::variant::{Backend, Dispatch, Product};
-use crate::workspace::Workspace;
+use crate::variant::{Backend, Product};
 
 /// The cases.
-pub fn cases(workspace: &Workspace, extent: Extent) -> Result<Vec<Case>> {
+pub fn cases(extent: Extent) -> Vec<Case> {
     let outside = hostile(2, 100).named("outside").image(&[0x5a; 64 * 512], false);
     let outside = outside.network(Network::User("restrict=on".into()));
     let mut cases = vec![hostile(1, 150).disk(&[0x5a; 64 * 512], false), outside, side_by_side(), flooded()];
@@ -26,39 +22,8 @@ pub fn cases(workspace: &Workspace, extent: Extent) -> Result<Vec<Case>> {
             .module(change.map_or(Module::Missing, Module::Changed))
             .unusable([reason])
     }));
-    cases.extend(guests(workspace)?);
-    Ok(cases)
+    cases
 }
-
-/// Cases of other groups in an lguest guest: each program once, in the two dispatch modes by turns.
-fn guests(workspace: &Workspace) -> Result<Vec<Case>> {
-    let mut seen = BTreeSet::new();
-    let programs = programs::cases(workspace)?.into_iter().filter_map(|mut case| {
-        // The machine and the shell are what the names differ in behind the last hyphens.
-        let ends = ["-pc-", "-q35-", "-microvm-", "-bash"];
-        let end = ends.iter().filter_map(|end| case.name.find(end)).min().unwrap_or(case.name.len());
-        let base = case.name[..end].trim_end_matches("-sh").to_owned();
-        let wanted = !NOT_HERE.contains(&base.as_str()) && seen.insert(base.clone());
-        case.name = base;
-        wanted.then_some(case)
-    });
-    let others = shell::cases().into_iter().chain(console::cases()).chain(ends::cases());
-    let others = others.filter(|case| case.product == Product::Monoguest && case.hardware.smp == 1);
-    let cases: Vec<_> = programs.chain(others).collect();
-    Ok(cases
-        .into_iter()
-        .enumerate()
-        .map(|(n, mut case)| {
-            case.name = format!("lguest/{}", case.name.replace('/', "-"));
-            case.limit = case.limit * 3 / 2;
-            let dispatch = if n % 2 == 0 { Dispatch::Static } else { Dispatch::Table };
-            case.backend(Backend::Lguest).machine("pc").cpus(1).dispatch(dispatch)
-        })
-        .collect())
-}
-
-/// Programs that want several CPUs, or take longer than all the others together.
-const NOT_HERE: &[&str] = &["program/threads", "program/soak", "program/wild"];
 
 /// Three guests, whose lines say whose they are.
 fn side_by_side() -> Case {

@@ -38,7 +38,7 @@ pub fn cases(workspace: &Workspace, extent: Extent) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     cases.extend(conformance::cases());
     cases.extend(planted::cases());
-    cases.extend(lguest::cases(workspace, extent)?);
+    cases.extend(lguest::cases(extent));
     cases.extend(isolation::cases(workspace)?);
     cases.extend(drives::cases());
     cases.extend(devices::cases());
@@ -54,7 +54,8 @@ pub fn cases(workspace: &Workspace, extent: Extent) -> Result<Vec<Case>> {
     cases.extend(shell::cases());
     cases.extend(console::cases());
     cases.extend(programs::cases(workspace)?);
-    cases.extend(backends::under_vmi(&cases, extent));
+    let elsewhere = [backends::under_vmi(&cases, extent), backends::under_lguest(&cases, extent)];
+    cases.extend(elsewhere.into_iter().flatten());
     cases.extend(dispatch::cases());
     let mut names = BTreeSet::new();
     if let Some(twice) = cases.iter().find(|case| !names.insert(case.name.as_str())) {

@@ -12,7 +12,7 @@ use crate::initramfs::Initramfs;
 use crate::installer::{self, BUSYBOX, QEMU};
 use crate::report::{self, say};
 use crate::suite::{self, Extent};
-use crate::testing::case::Case;
+use crate::testing::case::{Case, Mode};
 use crate::testing::host;
 use crate::testing::outcome::{Results, seconds};
 use crate::testing::programs;
@@ -64,13 +64,7 @@ pub fn run(args: Args) -> Result<u8> {
         cases.retain(|case| args.backends.contains(&case.variant.backend));
     }
     if let Some(dispatch) = args.dispatch {
-        // What changes an image knows what it looks like.
-        let takes_it = |case: &&mut Case| {
-            case.product.has_dispatch()
-                && case.image_change.is_none()
-                && Variant { dispatch, ..case.variant }.can_be_built()
-        };
-        cases.iter_mut().filter(takes_it).for_each(|case| case.variant.dispatch = dispatch);
+        put_into(dispatch, &mut cases);
     }
     if host.is_none() && cases.is_empty() {
         say!(
@@ -93,6 +87,16 @@ pub fn run(args: Args) -> Result<u8> {
         run_guests(workspace, &cases, &args, &mut results)?;
     }
     Ok(if results.end() { 0 } else { 1 })
+}
+
+/// Has all cases run in this mode but those that are about their own, and those that cannot.
+fn put_into(dispatch: Dispatch, cases: &mut [Case]) {
+    for case in cases {
+        let variant = Variant { dispatch, ..case.variant };
+        if case.mode == Mode::Any && case.product.has_dispatch() && variant.can_be_built() {
+            case.variant = variant;
+        }
+    }
 }
 
 /// What a filter asks for: cargo's own filter if cargo's tests are to run, and the cases.
@@ -214,6 +218,13 @@ impl Event<'_> {
 mod tests {
     use super::*;
     use crate::testing::case::case;
+
+    #[test]
+    fn a_case_about_its_mode_keeps_it() {
+        let mut cases = [case("a/open"), case("a/own").about_dispatch(Dispatch::Patched)];
+        put_into(Dispatch::Dyn, &mut cases);
+        assert_eq!(cases.map(|case| case.variant.dispatch), [Dispatch::Dyn, Dispatch::Patched]);
+    }
 
     fn chosen(filter: Option<&str>) -> (Option<String>, Vec<String>) {
         let cases = ["boot/a", "boot/a-b", "shell/pipes", "hosted/x"].map(case).into_iter().collect();

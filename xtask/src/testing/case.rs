@@ -77,6 +77,8 @@ pub struct Case {
     pub product: Product,
     /// Which of its images
     pub variant: Variant,
+    /// Whether the suite may be asked to run it in another dispatch mode
+    pub mode: Mode,
     /// The machine
     pub hardware: Hardware,
     /// The VMI ROM; what the backend needs if nothing is said
@@ -119,6 +121,15 @@ impl fmt::Debug for Case {
     }
 }
 
+/// Whether a case is about its dispatch mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It is not: another does as well
+    Any,
+    /// It is
+    Its,
+}
+
 /// Judges a console; an error says what is wrong.
 pub type Judge = fn(&str) -> Result<()>;
 
@@ -141,6 +152,7 @@ pub fn case(name: impl Into<String>) -> Case {
         name: name.into(),
         product: Product::Monoguest,
         variant: Variant { backend: Backend::Native, dispatch: Dispatch::Static, profile: Profile::Release },
+        mode: Mode::Any,
         hardware: Hardware { memory: 64, ..Hardware::default() },
         rom: None,
         hypervisor: lguest::Hypervisor::default(),
@@ -275,6 +287,12 @@ impl Case {
     pub fn dispatch(mut self, dispatch: Dispatch) -> Self {
         self.variant.dispatch = dispatch;
         self
+    }
+
+    /// In this dispatch mode whatever the suite is asked to run in.
+    pub fn about_dispatch(mut self, dispatch: Dispatch) -> Self {
+        self.mode = Mode::Its;
+        self.dispatch(dispatch)
     }
 
     /// The VMI ROM.
