@@ -16,8 +16,9 @@ pub enum Extent {
     Everything,
 }
 
-/// Groups and cases that say nothing about an lguest guest: what is below the hypervisor, and several CPUs.
-const NOT_UNDER_LGUEST: &[&str] = &["machine/", "console/idle-on-"];
+/// Groups and cases that say nothing about an lguest guest: what is below the hypervisor, several CPUs, and what is only
+/// without devices.
+const NOT_UNDER_LGUEST: &[&str] = &["machine/", "console/idle-on-", "network/none-on-native"];
 
 /// Programs that take longer under lguest than all others together.
 const LONG_UNDER_LGUEST: &[&str] = &["program/threads", "program/soak", "program/wild"];

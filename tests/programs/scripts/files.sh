@@ -48,9 +48,10 @@ same "dd size" "$(stat -c %s zeros)" 65536
 true_ dd if=lines of=part bs=1 skip=5 count=1 2>/dev/null
 same "dd part" "$(cat part)" 0
 true_ dd if=/dev/urandom of=random bs=4096 count=4 2>/dev/null
+printf x | dd of=random bs=1 seek=9000 conv=notrunc 2>/dev/null
 true_ cp random random2
 true_ cmp random random2
-printf x | dd of=random2 bs=1 seek=9000 conv=notrunc 2>/dev/null
+printf y | dd of=random2 bs=1 seek=9000 conv=notrunc 2>/dev/null
 false_ cmp -s random random2
 same "sums" "$(md5sum <random | cut -c1-32 | wc -c | tr -d ' ')" 33
 
