@@ -87,8 +87,17 @@ fn below(entry: &AtomicU64, frames: &mut Frames) -> Result<&'static Table, Unusa
     Ok(table(PhysAddr(entry.load(Relaxed) & ADDRESS).frame()))
 }
 
+/// The host's own translations.
+#[derive(Clone, Copy, Debug)]
+pub struct HostTables {
+    /// A top-level table with nothing else, no guest's.
+    pub root: PhysAddr,
+    /// What every other one has of it.
+    pub entry: HostEntry,
+}
+
 /// Builds the host's translations for physical memory up to `memory_end`, and loads them.
-pub fn load(frames: &mut Frames, memory_end: PhysAddr) -> Result<HostEntry, Unusable> {
+pub fn load(frames: &mut Frames, memory_end: PhysAddr) -> Result<HostTables, Unusable> {
     let root = new_table(frames)?;
     let top = &table(root)[HOST_INDEX];
     let host = below(top, frames)?;
@@ -119,7 +128,8 @@ pub fn load(frames: &mut Frames, memory_end: PhysAddr) -> Result<HostEntry, Unus
     // SAFETY: the new tables show this code, its stack and its data where the first ones do; nothing uses the identity
     // map any more.
     unsafe { load_root(root.start()) };
-    Ok(HostEntry { index: HOST_INDEX, value: top.load(Relaxed) })
+    let entry = HostEntry { index: HOST_INDEX, value: top.load(Relaxed) };
+    Ok(HostTables { root: root.start(), entry })
 }
 
 /// Makes the top-level table at `root` the processor's.

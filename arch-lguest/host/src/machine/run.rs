@@ -23,7 +23,7 @@ use crate::devices::switch::{MOST_WAITING, Source, Switch};
 use crate::guest::{Guest, Host, Outcome, State};
 use crate::rule::Broken;
 use crate::share::SLICE;
-use crate::tables::shadow::Stale;
+use crate::tables::shadow::{Given, Stale};
 
 /// How long a guest goes on that has sent to others.
 const BURST: Nanoseconds = Nanoseconds(1_000_000);
@@ -176,6 +176,8 @@ impl Machine {
     fn start(&mut self, number: usize) {
         let counter = time::counter();
         self.services.switch.clear(number);
+        // SAFETY: the host's own root has the host's entry. The guest's, which may be the processor's, is given back now.
+        unsafe { load_root(self.found.root) };
         match self.guest(number).start(counter) {
             Ok(context) => self.saved[number] = Saved { context, user: UserState::new() },
             Err(bad) => power::unusable(Unusable(bad.0)),
@@ -325,11 +327,10 @@ impl Machine {
         switch.data = data;
         switch.pending = u64::from(guest.pending().bits());
         switch.system_call = guest.system_call_entry().0;
-        let shadow = guest.shadow();
-        switch.kernel_root = shadow.kernel_table();
-        switch.user_root = shadow.user_table();
-        let root = if switch.context.mode == Mode::User { switch.user_root } else { switch.kernel_root };
-        let stale = shadow.take_stale();
+        let Given { kernel, user, stale } = guest.shadow().give();
+        switch.kernel_root = kernel;
+        switch.user_root = user;
+        let root = if switch.context.mode == Mode::User { user } else { kernel };
         switch.context.registers.cs = Registers::CODE;
         switch.context.registers.ss = Registers::DATA;
         // SAFETY: shadows have the host's entry, the guest module keeps RIP canonical, and `data` is a shared page. What

@@ -30,6 +30,8 @@ pub struct Found {
     pub features: Features,
     /// The time stamp counter's rate.
     pub scale: Scale,
+    /// The host's own top-level table.
+    pub root: PhysAddr,
     /// Options.
     pub options: Options,
     /// Whose turn it is.
@@ -73,7 +75,7 @@ pub fn find(start_info: u64) -> Result<Found, Unusable> {
             switch.connect(number, frame_room(&mut frames)?, description.network == Network::User);
         }
         let fittings = fittings(&mut frames, description, &hardware)?;
-        let guest = Guest::new(number, *description, memory, pool, host, fittings);
+        let guest = Guest::new(number, *description, memory, pool, host.entry, fittings);
         guests[number] = Some(guest.map_err(|bad| Unusable(bad.0))?);
     }
     let shares = Shares::new(descriptions.iter().map(|description| description.share));
@@ -82,7 +84,8 @@ pub fn find(start_info: u64) -> Result<Found, Unusable> {
     {
         return Err(Unusable("a guest wants the machine's network, and the machine has no network card"));
     }
-    Ok(Found { features, scale: rates.counter, options, shares, guests, count, switch, hardware })
+    let (scale, root) = (rates.counter, host.root);
+    Ok(Found { features, scale, root, options, shares, guests, count, switch, hardware })
 }
 
 const TOO_LITTLE: Unusable = Unusable("the machine has too little memory for its guests");

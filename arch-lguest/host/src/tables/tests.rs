@@ -1,11 +1,13 @@
 //! Shadows against a model: whatever the guest does to its tables, the processor never finds more than they grant, and a
 //! fill makes an access possible exactly when they grant it.
 
+use core::sync::atomic::Ordering::Relaxed;
+
 use proptest::prelude::*;
 
 use super::entry::{ACCESSED, ADDRESS, DIRTY, LARGE, PRESENT, USER, WRITE};
 use super::guest::{GuestRoot, is_canonical, locate};
-use super::shadow::{Access, Fill, HostEntry, LEAST_TABLES, Shadow, Stale};
+use super::shadow::{Access, Fill, Given, HostEntry, LEAST_TABLES, Shadow, Stale};
 use super::{Table, TablePool, entry_range};
 use crate::memory::testing::{memory, words};
 use crate::memory::{GuestMemory, GuestPhys};
@@ -18,12 +20,22 @@ const POOL_AT: u64 = 0x8000_0000;
 const PAGES: u64 = 1024;
 const KERNEL: VirtAddr = VirtAddr(0xffff_8000_0000_0000);
 
-fn pool(tables: usize) -> TablePool {
-    let words = words(tables);
-    let (tables, rest) = words.as_chunks::<512>();
+fn tables(count: usize) -> &'static [Table] {
+    let (tables, rest) = words(count).as_chunks::<512>();
     assert!(rest.is_empty());
-    let tables: &'static [Table] = tables;
-    TablePool::new(tables, PhysAddr(POOL_AT))
+    tables
+}
+
+fn pool(count: usize) -> TablePool {
+    TablePool::new(tables(count), PhysAddr(POOL_AT))
+}
+
+/// Whether the host is mapped while the processor runs on what it was given.
+fn show_the_host(tables: &[Table], given: Given) -> bool {
+    [given.kernel, given.user].iter().all(|at| {
+        let table = &tables[((at.0 - POOL_AT) / PAGE_SIZE) as usize];
+        table[HOST.index].load(Relaxed) == HOST.value
+    })
 }
 
 /// A guest's memory, its tables in it, and the next free frame.
@@ -120,12 +132,12 @@ fn what_the_guest_announces_is_seen() {
     let mut shadow = Shadow::new(pool(LEAST_TABLES), HOST);
     shadow.load(&guest.memory, root).unwrap();
     shadow.fill(&guest.memory, page, READ).unwrap();
-    let _ = shadow.take_stale();
+    let _ = shadow.give();
     let all = PageRange { start: VirtAddr(0), end: VirtAddr(0x8000_0000_0000) };
     guest.map(root, page.0, 0x5000 | PRESENT | USER | ACCESSED | DIRTY);
     shadow.refresh(&guest.memory, Some(root), all).unwrap();
     assert_eq!(shadow.processor_walk(page, true).unwrap().0 & WRITE, 0);
-    assert_eq!(shadow.take_stale(), Stale::Page(page));
+    assert_eq!(shadow.give().stale, Stale::Page(page));
     guest.map(root, page.0, 0);
     shadow.refresh(&guest.memory, Some(root), PageRange::page(page)).unwrap();
     assert_eq!(shadow.processor_walk(page, true), None);
@@ -200,6 +212,31 @@ fn roots_are_checked() {
 }
 
 #[test]
+fn the_host_stays_where_the_processor_runs() {
+    let mut guest = Tables::new();
+    let (first, second) = (guest.table(), guest.table());
+    let pages = (0..200).map(|n| VirtAddr(n << 39 | n << 21));
+    pages.clone().for_each(|page| guest.map(second, page.0, 0x5000 | PRESENT | USER));
+    let tables = tables(LEAST_TABLES);
+    let mut shadow = Shadow::new(TablePool::new(tables, PhysAddr(POOL_AT)), HOST);
+    // Calls in one ring: the processor is still on the boot map, then on `first`, while others take all the tables there are.
+    for leave in [first, second] {
+        let given = shadow.give();
+        shadow.load(&guest.memory, first).unwrap();
+        shadow.load(&guest.memory, second).unwrap();
+        shadow.release(first).unwrap();
+        shadow.flush(true);
+        for page in pages.clone() {
+            assert_eq!(shadow.fill(&guest.memory, page, READ), Ok(Fill::Filled));
+            assert!(show_the_host(tables, given));
+        }
+        shadow.load(&guest.memory, leave).unwrap();
+    }
+    assert!(shadow.evictions() > 0);
+    assert_eq!(shadow.into_pool().free_count(), LEAST_TABLES);
+}
+
+#[test]
 fn every_table_comes_back_whatever_was_mapped() {
     let mut guest = Tables::new();
     let tables = 64;
@@ -246,6 +283,8 @@ enum Step {
     Release(u8),
     Flush(bool),
     SetPgd(u8, u16),
+    /// Goes on, after calls.
+    Run,
 }
 
 /// Tables of the fuzzed guest.
@@ -281,6 +320,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..FUZZED as u8).prop_map(Step::Release),
         1 => any::<bool>().prop_map(Step::Flush),
         1 => (0..FUZZED as u8, index).prop_map(|(table, index)| Step::SetPgd(table, index)),
+        2 => Just(Step::Run),
     ]
 }
 
@@ -291,7 +331,9 @@ proptest! {
     fn a_hostile_guest_reaches_only_its_own_memory(steps in prop::collection::vec(step(), 1..200)) {
         let memory = memory(PAGES as usize, MEMORY_AT);
         let at = |table: u8| GuestPhys(0x10_0000 + u64::from(table) * PAGE_SIZE);
-        let mut shadow = Shadow::new(pool(LEAST_TABLES + 8), HOST);
+        let tables = tables(LEAST_TABLES + 8);
+        let mut shadow = Shadow::new(TablePool::new(tables, PhysAddr(POOL_AT)), HOST);
+        let mut given = shadow.give();
         let everything = [
             PageRange { start: VirtAddr(0), end: VirtAddr(0x8000_0000_0000) },
             PageRange { start: KERNEL, end: VirtAddr(0) },
@@ -338,7 +380,9 @@ proptest! {
                 Step::SetPgd(table, index) => {
                     let _ = shadow.forget_top(at(table), usize::from(index));
                 }
+                Step::Run => given = shadow.give(),
             }
+            prop_assert!(show_the_host(tables, given));
             for &address in touched.iter().rev().take(8) {
                 for user in [false, true] {
                     if let Some((entry, _)) = shadow.processor_walk(address, user) {

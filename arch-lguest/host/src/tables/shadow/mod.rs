@@ -111,6 +111,21 @@ pub struct Shadow {
     uses: u64,
     stale: Stale,
     evictions: u64,
+    /// The tables that the processor has been given.
+    given: Option<[TableId; 2]>,
+    /// Those, once their root has been dropped: the host runs on them until the processor is given others.
+    left: Option<[TableId; 2]>,
+}
+
+/// What the processor is given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Given {
+    /// The top-level table for kernel mode.
+    pub kernel: PhysAddr,
+    /// The top-level table for user mode.
+    pub user: PhysAddr,
+    /// What the processor may remember wrongly of them.
+    pub stale: Stale,
 }
 
 /// There is no table left in the pool.
@@ -134,17 +149,20 @@ impl Shadow {
             uses: 0,
             stale: Stale::Everything,
             evictions: 0,
+            given: None,
+            left: None,
         };
         shadow.roots[0] = shadow.new_root(GuestRoot::BootMap).ok();
         shadow
     }
 
-    /// Gives the pool back, all tables free.
+    /// Gives the pool back, all tables free. The processor must run on none of them.
     pub fn into_pool(mut self) -> TablePool {
         for at in 0..MOST_ROOTS {
             self.drop_root(at);
         }
         self.forget_kernel_half();
+        self.free_left();
         self.pool.free(self.kernel_half);
         self.pool
     }
@@ -159,19 +177,19 @@ impl Shadow {
         self.root().guest
     }
 
-    /// The top-level table for kernel mode.
-    pub fn kernel_table(&self) -> PhysAddr {
-        self.pool.address(self.root().kernel)
+    /// The loaded root for the processor, which is expected to run on it from now on and to forget what is stale. Whatever the
+    /// guest does then, these tables keep the host's entry until the next call of this.
+    pub fn give(&mut self) -> Given {
+        self.free_left();
+        let &Root { kernel, user, .. } = self.root();
+        self.given = Some([kernel, user]);
+        let stale = core::mem::replace(&mut self.stale, Stale::Nothing);
+        Given { kernel: self.pool.address(kernel), user: self.pool.address(user), stale }
     }
 
-    /// The top-level table for user mode.
-    pub fn user_table(&self) -> PhysAddr {
-        self.pool.address(self.root().user)
-    }
-
-    /// What the processor may remember wrongly of the loaded root; it is expected to forget it now.
-    pub fn take_stale(&mut self) -> Stale {
-        core::mem::replace(&mut self.stale, Stale::Nothing)
+    #[inline]
+    fn free_left(&mut self) {
+        self.left.take().into_iter().flatten().for_each(|table| self.pool.free(table));
     }
 
     /// How often shadows had to make room.

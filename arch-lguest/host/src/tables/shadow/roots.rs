@@ -96,7 +96,11 @@ impl Shadow {
     pub(super) fn drop_root(&mut self, at: usize) {
         let Some(root) = self.roots[at].take() else { return };
         self.forget_user_half_of(&root, 0..USER_ENTRIES);
-        self.pool.free(root.kernel);
-        self.pool.free(root.user);
+        let tables = [root.kernel, root.user];
+        if self.given == Some(tables) {
+            self.left = Some(tables);
+        } else {
+            tables.into_iter().for_each(|table| self.pool.free(table));
+        }
     }
 }
