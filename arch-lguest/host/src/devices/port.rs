@@ -30,6 +30,15 @@ pub struct Ticket {
     pub request: u8,
 }
 
+/// A free one of a drive's `slots`, each of which knows the guest whose request it has. A guest may have as many as it leaves
+/// free: however many requests others make, the next one finds a slot.
+pub fn free_slot<T>(slots: &[Option<T>], guest: u8, guest_of: impl Fn(&T) -> u8) -> Result<usize, Busy> {
+    let free = slots.iter().filter(|slot| slot.is_none()).count();
+    let theirs = slots.iter().flatten().filter(|&request| guest_of(request) == guest).count();
+    let first = slots.iter().position(Option::is_none).ok_or(Busy)?;
+    if theirs < free { Ok(first) } else { Err(Busy) }
+}
+
 /// What a transfer does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Direction {
@@ -58,7 +67,7 @@ pub trait Drive {
     fn sectors(&self) -> u64;
     /// Whether it can only be read.
     fn is_read_only(&self) -> bool;
-    /// Begins a transfer.
+    /// Begins a transfer; who has many under way must wait before others do.
     fn begin(&mut self, transfer: &Transfer<'_>, ticket: Ticket) -> Result<(), Busy>;
     /// The next transfer that has ended, each once.
     fn completed(&mut self) -> Option<(Ticket, Result<(), Failed>)>;

@@ -7,7 +7,7 @@ use platform::PhysAddr;
 use proptest::prelude::*;
 
 use super::block::Backing;
-use super::port::{Direction, MOST_FRAME};
+use super::port::{Busy, Direction, MOST_FRAME, free_slot};
 use super::queue::{MOST_ENTRIES, Place, Queue};
 use super::switch::{Frame, MOST_WAITING, Source, Switch};
 use super::testing::{PAGES, Piece, Rig, SIZE};
@@ -377,6 +377,23 @@ fn a_flood_leaves_room_for_others() {
     switch.forward(Source::Guest(1), &frame(MacAddress::of_guest(0).0, 1));
     switch.clear(0);
     assert_eq!(switch.take(0, &mut bytes), None);
+}
+
+#[test]
+fn a_flood_of_requests_leaves_slots_for_others() {
+    let mut slots = [None; 8];
+    let begin = |slots: &mut [Option<u8>; 8], guest| {
+        let slot = free_slot(slots, guest, |&owner| owner)?;
+        assert_eq!(slots[slot].replace(guest), None);
+        Ok::<_, Busy>(())
+    };
+    let flood = |slots: &mut _, guest| (0..100).filter(|_| begin(slots, guest).is_ok()).count();
+    assert_eq!([0, 1, 2, 3, 4].map(|guest| flood(&mut slots, guest)), [4, 2, 1, 1, 0]);
+    // The first one to be completed is not the flooder's again.
+    slots[0] = None;
+    assert_eq!([0, 4].map(|guest| flood(&mut slots, guest)), [0, 1]);
+    slots = [None; 8];
+    assert_eq!(flood(&mut slots, 0), 4);
 }
 
 proptest! {

@@ -13,7 +13,9 @@ use super::super::frames::Frames;
 use super::super::paging::direct;
 use super::dma::Pool;
 use super::{Device, buffers};
-use crate::devices::port::{Busy, Direction, Drive, Failed, MOST_BYTES, MOST_SEGMENTS, Ticket, Transfer};
+use crate::devices::port::{
+    Busy, Direction, Drive, Failed, MOST_BYTES, MOST_SEGMENTS, Ticket, Transfer, free_slot,
+};
 
 bitflags! {
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -127,7 +129,7 @@ impl Drive for VirtioDrive {
     }
 
     fn begin(&mut self, transfer: &Transfer<'_>, ticket: Ticket) -> Result<(), Busy> {
-        let slot = self.requests.iter().position(Option::is_none).ok_or(Busy)?;
+        let slot = free_slot(&self.requests, ticket.guest, |request| request.ticket.guest)?;
         let bytes = transfer.segments.iter().map(|segment| segment.bytes() as usize).sum();
         let direction = transfer.direction;
         let mut request =
