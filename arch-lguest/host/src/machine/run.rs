@@ -228,12 +228,20 @@ impl Machine {
     fn take_completions(&mut self) {
         let mut room = false;
         for number in 0..MOST_DRIVES {
-            while let Some(drive) = &mut self.services.hardware.drives[number]
-                && let Some((ticket, result)) = drive.completed()
-            {
+            loop {
+                let start = time::counter();
+                let Some((ticket, result)) =
+                    self.services.hardware.drives[number].as_mut().and_then(VirtioDrive::completed)
+                else {
+                    break;
+                };
                 room = true;
                 let guest = usize::from(ticket.guest);
-                if let Err(broken) = self.guest(guest).transfer_completed(ticket, result) {
+                let done = self.guest(guest).transfer_completed(ticket, result);
+                // What was read has been copied: that time is the guest's who asked for it.
+                let took = self.services.scale.time(time::counter().saturating_sub(start));
+                self.found.shares.ran(guest, took);
+                if let Err(broken) = done {
                     self.over(guest, Outcome::Killed(broken, VirtAddr(0)));
                 }
             }
