@@ -24,6 +24,7 @@ pub fn cases(workspace: &Workspace) -> Result<Vec<Case>> {
         restarts(),
         counters_on_request(),
         killed(),
+        killed_after_report(),
     ])
 }
 
@@ -234,6 +235,18 @@ fn counters_on_request() -> Case {
         .type_in("\x1d0one\n\x1d1two\n")
         .prints("[0] got one")
         .prints("[1] got two")
+}
+
+/// What the only guest has reported of its end before it is killed is worth nothing.
+fn killed_after_report() -> Case {
+    case("lguest/killed-after-report")
+        .backend(Backend::Lguest)
+        .product(Product::Hostile)
+        .files(Files::None)
+        .memory(4)
+        .append("role=report")
+        .panics()
+        .prints("guest 0: killed: unknown-hypercall (")
 }
 
 /// The only guest is killed: that is the machine's status.

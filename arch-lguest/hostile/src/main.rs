@@ -5,6 +5,7 @@
 //!   `restart=N`, starts it again with the next seed. It finds out by itself if it reaches memory that is not its own. The
 //!   others watch their memory, and end when a key is pressed.
 //! - `role=breach`: guest 0 breaks one rule of the interface a life, in an order, and the others watch.
+//! - `role=report`: reports that it has ended with status 0, and breaks a rule.
 //! - `role=spin`: never gives the processor up and takes no interrupt, until its clock has `until=` milliseconds.
 //!
 //! With `beside=other` nobody watches: the guest beside this one is none of these.

@@ -465,11 +465,10 @@ impl Machine {
             end = if end == 0 { status } else { end };
         }
         let killed = self.found.count == 1 && matches!(self.guest(0).state, State::Over(Outcome::Killed(..)));
-        if self.services.end.tell() {
-            // Its own words.
-        } else if killed {
+        // What it said before it was killed is not how it ended.
+        if killed {
             Channel::line(format_args!("panic"));
-        } else {
+        } else if !self.services.end.tell() {
             Channel::line(format_args!("exit {end}"));
         }
         power::end(end)
