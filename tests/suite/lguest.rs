@@ -83,10 +83,10 @@ fn hostile(seed: u64, lives: u64) -> Case {
         .guests(2, "counters restart=1000000")
         .network(Network::Guests)
         .append(&format!("seed={seed} lives={lives}"))
-        .wait_for("neighbour: watching")
         .wait_for(&format!("hostile: lives survived by the host: {lives}"))
-        // The key goes to the second guest.
+        // The key goes to the second guest, where it waits until that one looks.
         .type_in("\x1d1q")
+        .prints("[1] neighbour: watching")
         .prints("[1] neighbour: memory unchanged")
         .prints("guest 0: exit 0")
         .never_prints("hostile: panic")
