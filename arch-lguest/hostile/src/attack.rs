@@ -8,7 +8,7 @@ use lguest_abi::{
     BootInfo, Event, FREE, Hypercall, IRQ_ENABLED, KERNEL_HALF, PENDING, ShutdownReason, WaitMode,
 };
 
-use crate::call::{DATA, call, failed, physical, print, print_number, raw, shut_down};
+use crate::call::{DATA, call, failed, physical, print_line, raw, shut_down};
 use crate::devices::Bus;
 use crate::entry::{self, PIECE_BYTES};
 use crate::random::Random;
@@ -86,9 +86,7 @@ pub fn live(facts: &BootInfo) -> ! {
     life.bus = Bus::new(facts.devices, facts.memory_bytes);
     if facts.earlier_starts >= lives {
         initialize();
-        print(b"hostile: lives survived by the host: ");
-        print_number(lives);
-        print(b"\r\n");
+        print_line(b"hostile: lives survived by the host: ", lives);
         shut_down(ShutdownReason::Exit, 0);
     }
     space::build();

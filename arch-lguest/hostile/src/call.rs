@@ -33,20 +33,24 @@ pub fn print(text: &[u8]) {
     call(Hypercall::Notify, [physical(text), text.len() as u64, 0]);
 }
 
-/// Prints a number.
-pub fn print_number(mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
+/// Prints a line, `text` and a number, in one piece: nothing of another guest's comes between.
+pub fn print_line(text: &[u8], mut number: u64) {
+    let mut line = [0; 96];
+    let end = line.len() - 2;
+    line[end..].copy_from_slice(b"\r\n");
+    let mut at = end;
     loop {
         at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
+        line[at] = b'0' + (number % 10) as u8;
         number /= 10;
         if number == 0 {
             break;
         }
     }
+    let start = at - text.len();
+    line[start..at].copy_from_slice(text);
     // The buffer is on the stack, which is in the image.
-    print(&digits[at..]);
+    print(&line[start..]);
 }
 
 /// Ends this guest.

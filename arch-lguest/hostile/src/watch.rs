@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use lguest_abi::{BootInfo, Hypercall, ShutdownReason, WaitMode};
 
 use crate::attack::initialize;
-use crate::call::{call, failed, physical, print, print_number, shut_down};
+use crate::call::{call, failed, physical, print, print_line, shut_down};
 
 /// Memory that is watched: from here to the end.
 const FROM: u64 = 0x20_0000;
@@ -49,9 +49,7 @@ pub fn look() -> ! {
     let looks = LOOKS.fetch_add(1, Relaxed) + 1;
     let key = [0u8];
     if call(Hypercall::ConsoleRead, [physical(&raw const key), 1, 0]) != 0 {
-        print(b"neighbour: memory unchanged, looks: ");
-        print_number(looks);
-        print(b"\r\n");
+        print_line(b"neighbour: memory unchanged, looks: ", looks);
         shut_down(ShutdownReason::Exit, 0);
     }
     let now = call(Hypercall::GetTime, [0; 3]);
