@@ -12,6 +12,7 @@ pub mod clock;
 pub mod console;
 pub mod context;
 pub mod counters;
+pub mod cpuid;
 pub mod devices;
 pub mod guest;
 pub mod image;

@@ -10,6 +10,7 @@ use x86_64::registers::model_specific::Msr;
 use super::switch;
 use crate::archive::MOST_GUESTS;
 use crate::context::Registers;
+use crate::cpuid;
 
 const STAR: Msr = Msr::new(0xc000_0081);
 const LSTAR: Msr = Msr::new(0xc000_0082);
@@ -252,50 +253,8 @@ pub fn restore(number: usize, state: &UserState, features: Features) {
     }
 }
 
-/// What CPUID says to a guest: the machine's own answer without what a guest at CPL 3 cannot have.
+/// What CPUID says to a guest.
 pub fn filtered(leaf: u32, subleaf: u32) -> [u32; 4] {
-    const HYPERVISOR: u32 = 0x4000_0000;
-    if leaf == HYPERVISOR {
-        let name = |at: usize| u32::from_le_bytes(*b"lguestlguest"[at..].first_chunk().unwrap_or(&[0; 4]));
-        return [HYPERVISOR + 1, name(0), name(4), name(8)];
-    }
-    if leaf == HYPERVISOR + 1 {
-        return [lguest_abi::ABI_VERSION, 0, 0, 0];
-    }
     let found = __cpuid_count(leaf, subleaf);
-    let [eax, mut ebx, mut ecx, mut edx] = [found.eax, found.ebx, found.ecx, found.edx];
-    match leaf {
-        1 => {
-            // MONITOR, VMX, SMX, PDCM, PCID, x2APIC, deadline timer; and there is a hypervisor.
-            ecx &= !(1 << 3 | 1 << 5 | 1 << 6 | 1 << 15 | 1 << 17 | 1 << 21 | 1 << 24);
-            ecx |= 1 << 31;
-            // Large pages, model-specific registers, machine checks, APIC, SYSENTER, MTRR, PGE, MCA, PAT, PSE-36.
-            edx &= !(1 << 3
-                | 1 << 5
-                | 1 << 7
-                | 1 << 9
-                | 1 << 11
-                | 1 << 12
-                | 1 << 13
-                | 1 << 14
-                | 1 << 16
-                | 1 << 17);
-        }
-        7 if subleaf == 0 => {
-            // SMEP, INVPCID, SMAP.
-            ebx &= !(1 << 7 | 1 << 10 | 1 << 20);
-            // UMIP, PKU, OSPKE, shadow stacks, LA57, PKS.
-            ecx &= !(1 << 2 | 1 << 3 | 1 << 4 | 1 << 7 | 1 << 16 | 1 << 31);
-            // Indirect branch tracking.
-            edx &= !(1 << 20);
-        }
-        0x8000_0001 => {
-            // SVM.
-            ecx &= !(1 << 2);
-            // Pages of 1 GiB.
-            edx &= !(1 << 26);
-        }
-        _ => {}
-    }
-    [eax, ebx, ecx, edx]
+    cpuid::filtered(leaf, subleaf, [found.eax, found.ebx, found.ecx, found.edx])
 }
