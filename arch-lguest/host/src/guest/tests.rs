@@ -452,6 +452,52 @@ fn devices_are_notified_and_wake_a_guest() {
     assert_eq!(bench.call(Hypercall::ConsoleRead as u64, [0x3_0000, 10, 0]), Ok(1));
 }
 
+/// A device's buffer may lie over the ring: whatever it writes there, the host runs the calls that it has read, or names the rule.
+#[test]
+fn a_device_may_write_over_the_ring() {
+    let offset = |bench: &Bench, of: *const u8| of as u64 - (&raw const *bench.data()) as u64;
+    for over_status in [false, true] {
+        for (byte, rule) in [(9, None), (77, Some(Rule::UnknownHypercall)), (10, Some(Rule::NotInRing))] {
+            let mut bench = Bench::ready();
+            let data = bench.data();
+            drive_console(&mut bench);
+            // Into the status of the second call, or its number.
+            let place = match over_status {
+                true => (&raw const data.hcall_status[1]).cast(),
+                false => (&raw const data.hcalls[1].rax).cast(),
+            };
+            let put = |at: u64, value: u64| bench.memory.write(GuestPhys(at), value).unwrap();
+            put(0x4_0000, DATA.0 + offset(&bench, place));
+            put(0x4_0008, 1 | 2 << 32);
+            put(0x4_0100, 1 << 16);
+            bench.guest.input(byte);
+            // The calls: the queue's kick, and one that sets the timer.
+            for (at, arguments) in [(0, [PAGE_AT.0, NOTIFY_QUEUE]), (1, [1_000_000, 0])] {
+                let entry = &data.hcalls[at];
+                entry.rax.store([Hypercall::Notify, Hypercall::SetClockevent][at] as u64, Relaxed);
+                entry.rdi.store(arguments[0], Relaxed);
+                entry.rsi.store(arguments[1], Relaxed);
+                data.hcall_status[at].store(PENDING, Relaxed);
+            }
+            data.hcall_pending.store(1, Relaxed);
+            bench.call(Hypercall::FlushAsync as u64, [0; 3]).unwrap();
+            assert!(bench.guest.deadline().is_some(), "the call that was read is the one that runs");
+            bench.prepare();
+            // The place comes round again: as the device has left it.
+            bench.guest.vcpu.ring_next = 1;
+            bench.guest.vcpu.deadline = None;
+            if !over_status {
+                data.hcall_status[1].store(PENDING, Relaxed);
+            }
+            data.hcall_pending.store(1, Relaxed);
+            let answer = bench.call(Hypercall::FlushAsync as u64, [0; 3]);
+            let expected = if over_status { Some(Rule::BadArgument) } else { rule };
+            assert_eq!(answer.err().map(|broken| broken.rule), expected, "{byte} {over_status}");
+            assert_eq!(bench.guest.deadline().is_some(), expected.is_none());
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn any_call_is_answered_or_named(
