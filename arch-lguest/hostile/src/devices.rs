@@ -1,8 +1,8 @@
 //! The hostile guest's devices: driven as they should be, and now and then not.
 
-use lguest_abi::{DeviceDescriptor, Hypercall, NOTIFY_QUEUE, NOTIFY_STATUS, VqConfig, status};
+use lguest_abi::{DeviceDescriptor, Hypercall, LguestData, NOTIFY_QUEUE, NOTIFY_STATUS, VqConfig, status};
 
-use crate::call::call;
+use crate::call::{DATA, call, physical};
 use crate::random::Random;
 use crate::space::{MEMORY_AT, SCRATCH};
 
@@ -66,20 +66,44 @@ impl Bus {
         }
     }
 
-    /// Brings a device that was reset to work.
+    /// Brings a device that was reset to work, its queues where they should be.
     fn drive(&mut self, device: usize) {
+        self.drive_at(device, |ring, area, _| ring + area);
+    }
+
+    /// Brings a device to work whose queues overlap each other or other buffers, and kicks it; now and then one is beyond memory.
+    fn misplace(&mut self, random: &mut Random, device: usize) {
+        self.set_status(device, 0);
+        let memory = self.memory;
+        self.drive_at(device, |ring, area, alignment| {
+            let place = match random.below(256) {
+                0 => random.one_of(&[memory - 64, memory, u64::MAX, 1 << 47, 1 << 63]),
+                1..96 => ring + random.below(0x800),
+                96..128 => BUFFERS + random.below(BUFFER_BYTES - 0x1000),
+                _ => ring + area,
+            };
+            place & !(alignment - 1)
+        });
+        self.live[device] = true;
+        let queue = self.request(random, device);
+        self.kick(device, queue as u64);
+    }
+
+    /// Brings a device that was reset to work: `place` says where the areas of a queue are, from the page for it, where in that
+    /// they should be, and their alignment.
+    fn drive_at(&mut self, device: usize, mut place: impl FnMut(u64, u64, u64) -> u64) {
         use status::{ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK};
         let at = self.descriptor(device);
         self.set_status(device, ACKNOWLEDGE | DRIVER);
         put(at + 0x10, &get(at + 8).to_le_bytes());
         self.set_status(device, ACKNOWLEDGE | DRIVER | FEATURES_OK);
         for queue in 0..2 {
-            let (ring, place) =
+            let (ring, config) =
                 (Self::ring(device, queue), at + 0x20 + (size_of::<VqConfig>() * queue) as u64);
             put(ring, &[0; 0x1000]);
-            put(place + 2, &SIZE.to_le_bytes());
-            for (area, offset) in [(0, 8), (0x400, 16), (0x800, 24)] {
-                put(place + offset, &(ring + area).to_le_bytes());
+            put(config + 2, &SIZE.to_le_bytes());
+            for (area, offset, alignment) in [(0, 8, 16), (0x400, 16, 2), (0x800, 24, 4)] {
+                put(config + offset, &place(ring, area, alignment).to_le_bytes());
             }
             self.available[2 * device + queue] = 0;
         }
@@ -92,6 +116,12 @@ impl Bus {
             let ends =
                 [self.memory, self.memory - bytes, self.memory - bytes + 1, u64::MAX, 1 << 47, 1 << 63];
             return random.one_of(&ends);
+        }
+        // Over the ring of calls, up to the end of the shared page.
+        let ring = physical(&raw const DATA.hcall_status);
+        let room = physical(&raw const DATA) + size_of::<LguestData>() as u64 - ring;
+        if random.once_in(2048) && bytes <= room {
+            return ring + random.below(room - bytes + 1);
         }
         BUFFERS + random.below(BUFFER_BYTES - bytes)
     }
@@ -195,18 +225,8 @@ impl Bus {
             2 => {
                 call(Hypercall::Notify, [self.page + random.below(4096), value >> (value & 63), 0]);
             }
-            3 => {
-                // Queues at places that overlap, or are beyond memory.
-                for queue in 0..2 {
-                    let at = self.descriptor(device) + 0x20 + (size_of::<VqConfig>() * queue) as u64;
-                    for field in [8, 16, 24] {
-                        let place = self.buffer(random, 4096) & !(random.below(16));
-                        put(at + field, &place.to_le_bytes());
-                    }
-                }
-                self.set_status(device, value as u8 & 0x8f);
-            }
-            4..600 => self.set_up(random, device),
+            3..10 => self.misplace(random, device),
+            10..600 => self.set_up(random, device),
             _ if !self.live[device] => {}
             600 => self.kick(device, random.below(4)),
             // Printing is slow.
