@@ -17,6 +17,7 @@ pub fn cases(workspace: &Workspace) -> Result<Vec<Case>> {
         rules(workspace)?,
         shares(),
         spinner(),
+        state(),
         hostile_neighbour(),
         evictions(),
         waiting(),
@@ -126,6 +127,27 @@ fn spinner() -> Case {
         .judged(|console| {
             let part = part(console, 0)?;
             ensure!((45..=55).contains(&part), "half of the processor became {part} %");
+            Ok(())
+        })
+}
+
+/// Both have everything in registers that only a change of guests touches, each something else.
+fn state() -> Case {
+    case("lguest/state")
+        .backend(Backend::Lguest)
+        .product(Product::Hostile)
+        .files(Files::None)
+        .memory(4)
+        .by_instructions()
+        .append("role=state until=60")
+        .guests(2, "counters")
+        .prints("[0] state: kept")
+        .prints("[1] state: kept")
+        .judged(|console| {
+            for guest in 0..2 {
+                let switches = of(&counters(console, guest)?, "switches");
+                ensure!(switches >= 5, "guest {guest} got the processor {switches} times");
+            }
             Ok(())
         })
 }

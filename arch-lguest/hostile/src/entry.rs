@@ -137,6 +137,7 @@ extern "C" fn start(facts: u64) -> ! {
     let role = word(&facts, b"role").unwrap_or(b"attack");
     match role {
         b"spin" => crate::spin::spin(&facts),
+        b"state" => crate::state::keep(&facts),
         b"report" => crate::breach::report_and_break(),
         // In these there are two parts, and who plays which is told by the number.
         _ if facts.guest != 0 && word(&facts, b"beside") != Some(b"other") => crate::watch::watch(&facts),

@@ -7,6 +7,7 @@
 //! - `role=breach`: guest 0 breaks one rule of the interface a life, in an order, and the others watch.
 //! - `role=report`: reports that it has ended with status 0, and breaks a rule.
 //! - `role=spin`: never gives the processor up and takes no interrupt, until its clock has `until=` milliseconds.
+//! - `role=state`: looks whether what it has in registers stays there, until its clock has `until=` milliseconds.
 //!
 //! With `beside=other` nobody watches: the guest beside this one is none of these.
 #![cfg_attr(target_os = "none", no_std)]
@@ -28,6 +29,8 @@ mod random;
 mod space;
 #[cfg(target_os = "none")]
 mod spin;
+#[cfg(target_os = "none")]
+mod state;
 #[cfg(target_os = "none")]
 mod watch;
 #[cfg(target_os = "none")]
