@@ -72,6 +72,11 @@ impl Drive for FakeDrive {
         if self.begun.len() == 3 {
             return Err(Busy);
         }
+        let memory = MEMORY_AT..MEMORY_AT + PAGES as u64 * PAGE_SIZE;
+        for segment in transfer.segments {
+            let (start, end) = (segment.start.0, segment.end.0);
+            assert!(memory.contains(&start) && start < end && end <= memory.end, "{segment:x?}");
+        }
         let bytes = transfer.segments.iter().map(|segment| segment.bytes()).sum::<u64>();
         assert_eq!(bytes == 0, transfer.direction == Direction::Flush);
         assert!(bytes.is_multiple_of(SECTOR) && transfer.sector + bytes / SECTOR <= self.sectors());
@@ -102,12 +107,14 @@ pub struct Rig {
 pub const SIZE: u16 = 16;
 /// Pages of its memory.
 pub const PAGES: usize = 128;
+/// Where they are on the host.
+pub const MEMORY_AT: u64 = 0x4000_0000;
 const RINGS: u64 = 0x4_0000;
 
 impl Rig {
     /// Devices that have been described.
     pub fn new(fittings: Fittings) -> Self {
-        let memory = crate::memory::testing::memory(PAGES, 0x4000_0000);
+        let memory = crate::memory::testing::memory(PAGES, MEMORY_AT);
         let mut devices = Devices::new(fittings);
         devices.start(0, &memory).unwrap();
         Self {
