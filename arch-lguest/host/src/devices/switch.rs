@@ -121,7 +121,8 @@ impl Switch {
             Some(Port { frames, first: 0, count: 0, by_source, outside, fresh: false, lost: 0 });
     }
 
-    /// Hands a frame on; whether it is also, or only, for the uplink. A guest's frame must bear its address.
+    /// Hands a frame on; whether it is also, or only, for the uplink. A guest's frame must bear its address, and the uplink's no
+    /// connected guest's.
     pub fn forward(&mut self, source: Source, frame: &[u8]) -> bool {
         let Some(&[a, b, c, d, e, f, from @ .., _, _]) = frame.first_chunk::<ETHERNET_HEADER>() else {
             return false;
@@ -132,6 +133,7 @@ impl Switch {
                 self.ports[number].as_ref().is_some_and(|port| port.outside)
             }
             Source::Guest(_) => return false,
+            Source::Uplink if self.is_connected(MacAddress(from)) => return false,
             Source::Uplink => true,
         };
         if frame.len() > MOST_FRAME {
@@ -151,6 +153,11 @@ impl Switch {
             }
         }
         outside && !is_known && source != Source::Uplink
+    }
+
+    fn is_connected(&self, address: MacAddress) -> bool {
+        let ports = self.ports.iter().enumerate();
+        ports.filter(|(_, port)| port.is_some()).any(|(guest, _)| MacAddress::of_guest(guest) == address)
     }
 
     /// The next frame for a guest, and its length.

@@ -349,6 +349,9 @@ fn the_switch_knows_everybody() {
         (Source::Uplink, frame(all, 9), vec![0, 1, 3], false),
         (Source::Uplink, frame(of(2), 9), vec![], false),
         (Source::Uplink, frame(stranger, 9), vec![], false),
+        (Source::Uplink, frame(of(3), 1), vec![], false),
+        (Source::Uplink, frame(all, 2), vec![], false),
+        (Source::Uplink, frame(all, 7), vec![0, 1, 3], false),
     ] {
         let expected = (guests.into_iter().collect(), outside);
         assert_eq!(reached(&mut switch, source, &bytes), expected, "{source:?} {bytes:x?}");
