@@ -148,7 +148,8 @@ impl Block {
         let mut config = [0; MOST_CONFIG];
         config[..8].copy_from_slice(&self.backing.sectors().to_le_bytes());
         config[8..12].copy_from_slice(&(MOST_BYTES as u32).to_le_bytes());
-        config[12..16].copy_from_slice(&(MOST_SEGMENTS as u32).to_le_bytes());
+        // The two limits multiplied must not be more than a request may have.
+        config[12..16].copy_from_slice(&1u32.to_le_bytes());
         config[20..24].copy_from_slice(&(SECTOR as u32).to_le_bytes());
         let read_only = if self.backing.is_read_only() { READ_ONLY } else { 0 };
         let features = SIZE_MAX | SEG_MAX | BLOCK_SIZE | FLUSH | read_only;

@@ -7,7 +7,7 @@ use platform::PhysAddr;
 use proptest::prelude::*;
 
 use super::block::Backing;
-use super::port::{Busy, Direction, MOST_FRAME, free_slot};
+use super::port::{Busy, Direction, MOST_BYTES, MOST_FRAME, free_slot};
 use super::queue::{MOST_ENTRIES, Place, Queue};
 use super::switch::{Frame, MOST_WAITING, Source, Switch};
 use super::testing::{PAGES, Piece, Rig, SIZE};
@@ -59,6 +59,8 @@ fn devices_say_what_they_are() {
     assert_eq!(disk.irq.load(Relaxed), VIRQ_FIRST_DEVICE + 2);
     let config: Vec<u8> = disk.config.iter().map(|byte| byte.load(Relaxed)).collect();
     assert_eq!(config[..12], [16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0]);
+    let [size_max, seg_max] = [8, 12].map(|at| u32::from_le_bytes(*config[at..].first_chunk().unwrap()));
+    assert!(u64::from(size_max) * u64::from(seg_max) <= MOST_BYTES, "who keeps to both lives");
     assert_eq!(disk.features.load(Relaxed), 1 << 32 | 1 << 9 | 1 << 6 | 1 << 2 | 1 << 1);
     let mac: Vec<u8> = page.devices[NETWORK].config.iter().map(|byte| byte.load(Relaxed)).collect();
     assert_eq!(mac[..12], [0x52, 0x54, 0, 0x6c, 0x67, 0, 0, 0, 0, 0, 0xdc, 5]);
