@@ -143,12 +143,12 @@ impl Device {
 
     /// Makes queue `index`, and lets it interrupt.
     fn queue<const SIZE: usize>(&mut self, index: u16) -> Result<VirtQueue<Pool, SIZE>, Unusable> {
-        let queue = VirtQueue::new(&mut self.transport, index, false, false);
-        let queue = queue.map_err(|_| Unusable("a virtio device's queue is too short"))?;
+        // A queue has everything before it is enabled (virtio 1.2, 4.1.4.3.2).
         if let Some(vectors) = &self.vectors {
             vectors.set(index)?;
         }
-        Ok(queue)
+        let queue = VirtQueue::new(&mut self.transport, index, false, false);
+        queue.map_err(|_| Unusable("a virtio device's queue is too short"))
     }
 
     /// Tells the device of new buffers in `queue`, unless it looks anyway.
