@@ -94,6 +94,8 @@ pub struct HostTables {
     pub root: PhysAddr,
     /// What every other one has of it.
     pub entry: HostEntry,
+    /// One past the highest physical address that the direct map shows.
+    pub end: PhysAddr,
 }
 
 /// Builds the host's translations for physical memory up to `memory_end`, and loads them.
@@ -129,7 +131,7 @@ pub fn load(frames: &mut Frames, memory_end: PhysAddr) -> Result<HostTables, Unu
     // map any more.
     unsafe { load_root(root.start()) };
     let entry = HostEntry { index: HOST_INDEX, value: top.load(Relaxed) };
-    Ok(HostTables { root: root.start(), entry })
+    Ok(HostTables { root: root.start(), entry, end: PhysAddr(end) })
 }
 
 /// Makes the top-level table at `root` the processor's.

@@ -55,7 +55,9 @@ pub fn find(start_info: u64) -> Result<Found, Unusable> {
     let given = unsafe { StartInfo::read(start_info, direct(PhysAddr(0)))? };
     let features = cpu::init()?;
     let mut frames = Frames::new(&given);
-    let end = frames.end();
+    // What the loader gave may lie above all memory that is free.
+    let module_end = given.module.map_or(PhysAddr(0), |module| module.end);
+    let end = frames.end().max(module_end);
     let host = paging::load(&mut frames, end)?;
     apic::init();
     let rates = time::measure()?;
@@ -64,6 +66,9 @@ pub fn find(start_info: u64) -> Result<Found, Unusable> {
 
     let options = Options::parse(given.command_line)?;
     let module = given.module.ok_or(Unusable("there is no guest: the hypervisor was given no module"))?;
+    if module.end > host.end {
+        return Err(Unusable("the module with the guests is out of reach: it lies too high in memory"));
+    }
     let archive = Guests::parse(bytes(module)).map_err(|bad| Unusable(bad.0))?;
     let hardware = Hardware::find(&mut frames, options.devices.into_iter().flatten())?;
     let mut switch = Switch::new();
@@ -137,8 +142,9 @@ fn room(frames: &mut Frames, bytes: u64, tables: Option<u64>) -> Result<(GuestMe
     Ok((GuestMemory::new(words(memory), memory.start), TablePool::new(tables_of(pool), pool.start)))
 }
 
+/// The module, which the direct map shows.
 fn bytes(range: PhysRange) -> &'static [u8] {
-    // SAFETY: in the direct map; nobody writes to what the loader gave.
+    // SAFETY: in the direct map, as the caller has seen to; it is not RAM that is handed out, so nobody writes to it.
     unsafe { slice::from_raw_parts(direct(range.start).as_ptr(), range.bytes() as usize) }
 }
 
