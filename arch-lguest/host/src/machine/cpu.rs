@@ -4,7 +4,8 @@ use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
 use core::cell::UnsafeCell;
 
-use platform::Unusable;
+use arch_x86::extended_state;
+use platform::{ExtendedState, Unusable, VirtAddr};
 use x86_64::registers::model_specific::Msr;
 
 use super::switch;
@@ -141,9 +142,12 @@ pub fn init() -> Result<Features, Unusable> {
         // No breakpoints: a guest cannot set any.
         asm!("mov dr7, {}", in(reg) 0x400u64, options(nomem, nostack));
     }
-    if __cpuid_count(0xd, 0).ebx as usize > AREA_BYTES {
+    let area_bytes = __cpuid_count(0xd, 0).ebx;
+    if area_bytes as usize > AREA_BYTES {
         return Err(Unusable("the CPU's extended state is larger than the hypervisor knows"));
     }
+    // For [`reset_area`] alone, to which XSAVEOPT is nothing.
+    extended_state::set(components, area_bytes, 0);
     let features = Features { deadline: basic.ecx & DEADLINE != 0, components };
     (0..MOST_GUESTS).for_each(reset_area);
     Ok(features)
@@ -211,14 +215,8 @@ fn area(number: usize) -> *mut Area {
 /// Makes the extended state of guest `number` the initial one.
 pub fn reset_area(number: usize) {
     assert!(number < MOST_GUESTS);
-    // SAFETY: within the areas; the layout is that of XSAVE (Intel SDM vol. 1, 13.4): x87 control word, MXCSR, and a
-    // header that says that everything is in its initial state.
-    unsafe {
-        let start = area(number).cast::<u8>();
-        start.write_bytes(0, AREA_BYTES);
-        start.cast::<u16>().write(0x37f);
-        start.add(24).cast::<u32>().write(0x1f80);
-    }
+    // SAFETY: the guest's own area, aligned, and as large as [`init`] has found that it must be.
+    unsafe { extended_state::init(ExtendedState(VirtAddr(area(number) as u64))) }
 }
 
 /// Keeps what guest `number` has in registers.
