@@ -24,6 +24,7 @@ pub fn cases(workspace: &Workspace) -> Result<Vec<Case>> {
         not_waiting(),
         restarts(),
         counters_on_request(),
+        counters_of_one(),
         killed(),
         killed_after_report(),
     ])
@@ -257,6 +258,20 @@ fn counters_on_request() -> Case {
         .type_in("\x1d0one\n\x1d1two\n")
         .prints("[0] got one")
         .prints("[1] got two")
+}
+
+/// The same with one guest, to which every other key goes, Ctrl-] itself too.
+fn counters_of_one() -> Case {
+    case("lguest/counters-of-one")
+        .backend(Backend::Lguest)
+        .memory(32)
+        .sh("stty -echoctl; echo ready; read line; echo -n \"$line\" | od -An -tx1")
+        .wait_for("ready")
+        .type_in("\x1dc")
+        .wait_for("guest 0 counters")
+        .wait_for("restarts 0")
+        .type_in("c\x1d\x1dd\n")
+        .prints("63 1d 64")
 }
 
 /// What the only guest has reported of its end before it is killed is worth nothing.

@@ -54,8 +54,7 @@ pub enum Key {
     Nothing,
 }
 
-/// Where input goes. With several guests, Ctrl-] and a digit chooses one, Ctrl-] c prints the counters, Ctrl-] twice is
-/// Ctrl-] for the guest.
+/// Where input goes. Ctrl-] and a digit chooses a guest, Ctrl-] c prints the counters, Ctrl-] twice is Ctrl-] for the guest.
 #[derive(Clone, Copy, Debug)]
 pub struct Keys {
     guests: usize,
@@ -71,9 +70,6 @@ impl Keys {
 
     /// Takes one byte.
     pub fn take(&mut self, byte: u8) -> Key {
-        if self.guests == 1 {
-            return Key::Input(0, byte);
-        }
         if !core::mem::replace(&mut self.escaped, false) {
             if byte == ESCAPE {
                 self.escaped = true;
@@ -162,7 +158,23 @@ mod tests {
         assert_eq!([0x1d, b'7'].map(|byte| keys.take(byte))[1], Key::Input(1, b'7'));
         assert_eq!([0x1d, b'c'].map(|byte| keys.take(byte))[1], Key::Counters);
         assert_eq!([0x1d, 0x1d].map(|byte| keys.take(byte))[1], Key::Input(1, 0x1d));
-        assert_eq!(Keys::new(1).take(0x1d), Key::Input(0, 0x1d));
+        // With one guest there is nothing to choose.
+        let mut keys = Keys::new(1);
+        assert_eq!(
+            [b'a', 0x1d, 0x1d, b'c', 0x1d, b'c', 0x1d, b'0', 0x1d, b'1'].map(|byte| keys.take(byte)),
+            [
+                Key::Input(0, b'a'),
+                Key::Nothing,
+                Key::Input(0, 0x1d),
+                Key::Input(0, b'c'),
+                Key::Nothing,
+                Key::Counters,
+                Key::Nothing,
+                Key::Nothing,
+                Key::Nothing,
+                Key::Input(0, b'1'),
+            ]
+        );
     }
 
     #[test]
