@@ -7,13 +7,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use lguest_host::devices::port::SECTOR;
 
 use crate::qemu::{Hardware, option_with_path};
 
-/// Bytes of a sector.
-const SECTOR: u64 = 512;
-/// The most disks of a guest.
-pub const MOST_DISKS: usize = 4;
 /// What the hypervisor's driver of a disk takes: eight requests of 128 KiB, and its queue.
 const DRIVE_BYTES: usize = (1 << 20) + (64 << 10);
 /// What that of the network card takes: frames, and its queues.

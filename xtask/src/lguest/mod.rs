@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use lguest_host::archive::{MOST_DISKS, MOST_GUESTS};
 
 mod devices;
 
@@ -23,7 +24,7 @@ pub const PACKAGE: &str = "lguest-host";
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub struct Hypervisor {
     /// lguest: how many copies of the guest run at the same time, each with the memory asked for
-    #[arg(long, default_value = "1", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=8))]
+    #[arg(long, default_value = "1", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=MOST_GUESTS as i64))]
     pub guests: u8,
 
     /// lguest: a guest's part of the processor's time, relative to the others'; once for each guest, the first one first
@@ -136,8 +137,8 @@ pub fn wrap(workspace: &Workspace, launch: Launch, args: &Hypervisor, directory:
     if args.shares.len() > usize::from(args.guests) {
         return Err(Usage("there are more --share than guests".to_owned()).into());
     }
-    if args.disks.len() > devices::MOST_DISKS {
-        return Err(Usage(format!("a guest has at most {} disks", devices::MOST_DISKS)).into());
+    if args.disks.len() > MOST_DISKS {
+        return Err(Usage(format!("a guest has at most {MOST_DISKS} disks")).into());
     }
     let memory = launch.hardware.memory;
     let guest = guest(&launch, args)?;
