@@ -6,6 +6,7 @@ pub mod contract;
 pub mod image;
 pub mod lock;
 pub mod sensitive;
+pub mod size;
 pub mod source;
 pub mod words;
 

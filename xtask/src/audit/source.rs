@@ -81,3 +81,22 @@ pub fn is_left_out(attributes: &[Attribute]) -> bool {
         list.path.is_ident("cfg") && ["test", "not(target_os=\"none\")"].contains(&condition.as_str())
     })
 }
+
+/// The attributes of an item that can stand for a test; none of other kinds.
+pub fn attributes(item: &Item) -> Option<&[Attribute]> {
+    Some(match item {
+        Item::Const(item) => &item.attrs,
+        Item::Enum(item) => &item.attrs,
+        Item::ExternCrate(item) => &item.attrs,
+        Item::Fn(item) => &item.attrs,
+        Item::Impl(item) => &item.attrs,
+        Item::Macro(item) => &item.attrs,
+        Item::Mod(item) => &item.attrs,
+        Item::Static(item) => &item.attrs,
+        Item::Struct(item) => &item.attrs,
+        Item::Trait(item) => &item.attrs,
+        Item::Type(item) => &item.attrs,
+        Item::Use(item) => &item.attrs,
+        _ => return None,
+    })
+}

@@ -34,9 +34,7 @@ impl Section {
             Self::Exits => "Instructions, hypercalls and faults an operation",
         }
     }
-}
 
-impl Section {
     /// What stands for a figure that is not there.
     pub fn absent(self) -> &'static str {
         if self == Self::Exits { "-" } else { "failed" }

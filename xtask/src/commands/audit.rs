@@ -6,7 +6,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 
 use crate::audit::lock::{self, Lock};
-use crate::audit::{Violation, arrows, calls, contract, image, sensitive, source, words};
+use crate::audit::{Violation, arrows, calls, contract, image, sensitive, size, source, words};
 use crate::commands::build;
 use crate::evidence::hooks;
 use crate::evidence::image::Image;
@@ -91,6 +91,11 @@ fn source_gates(workspace: &Workspace, gates: &mut Gates) -> Result<()> {
     let kept = kept(workspace)?
         .with_context(|| format!("{} is missing: `cargo xtask audit --accept` writes it", lock::PATH))?;
     gates.gate("version of the contract", &now.version.to_string(), &lock::check(&kept, &now));
+
+    let host = source::of_crate(&workspace.root, "arch-lguest/host/src/lib.rs")?;
+    let most = size::MOST_LINES;
+    let figure = format!("{} of {most} lines of code", size::lines(&host));
+    gates.gate("size of the lguest hypervisor", &figure, &size::too_large(&host, most));
     Ok(())
 }
 
@@ -102,7 +107,21 @@ fn patched_gates(workspace: &Workspace, backend: Backend, gates: &mut Gates) -> 
     let name = |gate: &str| format!("{variant}: {gate}");
     gates.gate(&name("hook call sites are recorded"), &figure, &image::unrecorded_hooks(&image)?);
     gates.gate(&name("nothing writable and executable"), "", &image::writable_code(&image));
+    sensitive_gate(&image, variant, gates);
     Ok(())
+}
+
+/// The gate of an image that runs at CPL 3, or may.
+fn sensitive_gate(image: &Image, variant: Variant, gates: &mut Gates) {
+    if !sensitive::RUNS_AT_CPL_3.contains(&image.platform.as_str()) {
+        return;
+    }
+    let listed = sensitive::ALLOWED.iter().filter(|entry| entry.backend == image.platform);
+    let mut reasons: Vec<_> = listed.map(|entry| entry.why).collect();
+    reasons.dedup();
+    let figure = format!("but where {}", reasons.join("; or "));
+    let found = sensitive::instructions_of(image, sensitive::ALLOWED);
+    gates.gate(&format!("{variant}: no sensitive instruction"), &figure, &found);
 }
 
 /// The gates of a backend's image.
@@ -116,17 +135,7 @@ fn image_gates(workspace: &Workspace, backend: Backend, gates: &mut Gates) -> Re
     gates.gate(&name("no indirect hook call"), "", &image::indirect_hooks(&image)?);
     gates.gate(&name("nothing writable and executable"), "", &image::writable_code(&image));
     gates.gate(&name("no relocation left"), "", &image::relocations(&image));
-    if sensitive::RUNS_AT_CPL_3.contains(&image.platform.as_str()) {
-        let listed = sensitive::ALLOWED.iter().filter(|entry| entry.backend == image.platform);
-        let mut reasons: Vec<_> = listed.map(|entry| entry.why).collect();
-        reasons.dedup();
-        let found = sensitive::instructions_of(&image, sensitive::ALLOWED);
-        gates.gate(
-            &name("no sensitive instruction"),
-            &format!("but where {}", reasons.join("; or ")),
-            &found,
-        );
-    }
+    sensitive_gate(&image, variant, gates);
     Ok(())
 }
 

@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long)]
     list: bool,
 
-    /// Every case on every backend, not only enough of them on each
+    /// Every case under VMI and lguest too, unless it is about what they have not; not only enough of them
     #[arg(long)]
     all: bool,
 

@@ -164,7 +164,7 @@ impl Bench {
                     memory: OTHER_MEMORY,
                     ..guest.clone()
                 };
-                fs::write(path, lguest::archive_beside(&guest, &other, &case.hypervisor))
+                fs::write(path, lguest::archive_beside(&guest, &other, &hypervisor))
                     .with_context(|| format!("cannot write {}", path.display()))?;
             }
             (Module::Missing, _) => launch.initrd = None,
