@@ -28,16 +28,13 @@ const NEIGHBOURS: usize = 3;
 
 /// Those of `cases` that say nothing of their backend, under VMI. One half finds the plain ROM, the other the strict one.
 pub fn under_vmi(cases: &[Case], extent: Extent) -> Vec<Case> {
-    let mut chosen: Vec<Case> = Vec::new();
-    for about in subjects(cases, |_| true).chunk_by(|a, b| a.0 == b.0).enumerate() {
-        for case in those(about, extent) {
-            let manner = if (chosen.len() / 2).is_multiple_of(2) { Strict } else { Plain };
-            let mut case = case.clone().backend(Vmi).with_rom(Choice::Ours(manner));
-            case.name = format!("vmi-{manner}/{}", case.name);
-            chosen.push(case);
-        }
-    }
-    chosen
+    let under = |(turn, case): (usize, &Case)| {
+        let manner = if (turn / 2).is_multiple_of(2) { Strict } else { Plain };
+        let mut case = case.clone().backend(Vmi).with_rom(Choice::Ours(manner));
+        case.name = format!("vmi-{manner}/{}", case.name);
+        case
+    };
+    chosen(cases, extent, |_| true).into_iter().enumerate().map(under).collect()
 }
 
 /// The same under lguest, whose guests have one CPU: in the modes `static` and `table` by turns, or in both if it is
@@ -48,43 +45,42 @@ pub fn under_lguest(cases: &[Case], extent: Extent) -> Vec<Case> {
         let long = extent == Extent::Enough && begins(&case.name, LONG_UNDER_LGUEST);
         !long && !begins(&case.name, NOT_UNDER_LGUEST)
     };
-    let mut chosen: Vec<Case> = Vec::new();
-    for about in subjects(cases, fits).chunk_by(|a, b| a.0 == b.0).enumerate() {
-        for case in those(about, extent) {
-            let modes: &[Dispatch] = match extent {
-                Extent::Everything => &[Static, Table],
-                Extent::Enough => &[[Static, Table][chosen.len() % 2]],
-            };
-            chosen.extend(modes.iter().map(|&mode| {
-                let mut case = case.clone().backend(Lguest).dispatch(mode).machine("pc").cpus(1);
-                case.name = format!("lguest-{mode}/{}", case.name);
-                case.limit = case.limit * 3 / 2;
-                case
-            }));
-        }
-    }
-    chosen
+    let under = |(turn, case): (usize, &Case)| {
+        let modes: &[Dispatch] = match extent {
+            Extent::Everything => &[Static, Table],
+            Extent::Enough => &[[Static, Table][turn % 2]],
+        };
+        let in_mode = |&mode| {
+            let mut case = case.clone().backend(Lguest).dispatch(mode).machine("pc").cpus(1);
+            case.name = format!("lguest-{mode}/{}", case.name);
+            case.limit = case.limit * 3 / 2;
+            case
+        };
+        modes.iter().map(in_mode).collect::<Vec<_>>()
+    };
+    chosen(cases, extent, fits).into_iter().enumerate().flat_map(under).collect()
 }
 
-/// The cases that say nothing of their backend and that `fits`, with what each is about.
-fn subjects(cases: &[Case], fits: impl Fn(&Case) -> bool) -> Vec<((&str, usize), &Case)> {
+/// A case, and what it is about.
+struct About<'a> {
+    thing: (&'a str, usize),
+    case: &'a Case,
+}
+
+/// The cases that say nothing of their backend and that `fits`: of those about one thing all, or one, not always the
+/// first.
+fn chosen(cases: &[Case], extent: Extent, fits: impl Fn(&Case) -> bool) -> Vec<&Case> {
     let open = cases.iter().filter(|case| {
         case.variant.backend == Native && case.product == Product::Monoguest && case.rom.is_none()
     });
-    let chosen = open.filter(|case| fits(case)).enumerate();
-    chosen.map(|(index, case)| (subject(index, case), case)).collect()
-}
-
-/// Of the cases about the `turn`-th thing, all or one, not always the first.
-fn those<'a, 'b>(
-    (turn, about): (usize, &'b [((&'a str, usize), &'a Case)]),
-    extent: Extent,
-) -> impl Iterator<Item = &'a Case> + use<'a, 'b> {
-    let those = match extent {
+    let open = open.filter(|case| fits(case)).enumerate();
+    let open: Vec<_> = open.map(|(index, case)| About { thing: subject(index, case), case }).collect();
+    let things = open.chunk_by(|a, b| a.thing == b.thing).enumerate();
+    let those = things.flat_map(|(turn, about)| match extent {
         Extent::Everything => about,
         Extent::Enough => &about[turn % about.len()..][..1],
-    };
-    those.iter().map(|(_, case)| *case)
+    });
+    those.map(|about| about.case).collect()
 }
 
 /// What a case is about: a program, or one thing with a few of its neighbours in the group.
