@@ -28,6 +28,8 @@ pub enum Target {
     Word(u64),
     /// The word at this distance from a register
     Field(i64),
+    /// A word at a computed distance from the address that the word here has
+    Computed(u64),
     /// An entry of a switch's table
     Switch,
     /// A register that nothing is known of
@@ -127,6 +129,9 @@ fn indirect(code: &[Instruction], info: &mut InstructionInfoFactory) -> (Target,
             (Target::Field(distance), Some(place)) if place.is_ip_rel_memory_operand() && is_lea(place) => {
                 (Target::Word(place.ip_rel_memory_address().wrapping_add_signed(distance)), false)
             }
+            (Target::Register, Some(place)) if is_load(place) => {
+                (Target::Computed(place.ip_rel_memory_address()), true)
+            }
             (target, _) => (target, true),
         };
     }
@@ -155,6 +160,13 @@ fn last_write(code: &[Instruction], register: Register, info: &mut InstructionIn
 /// Whether it takes the address of something.
 pub fn is_lea(instruction: &Instruction) -> bool {
     instruction.mnemonic() == Mnemonic::Lea
+}
+
+/// Whether it loads a word whose address it names.
+fn is_load(instruction: &Instruction) -> bool {
+    instruction.mnemonic() == Mnemonic::Mov
+        && instruction.op0_kind() == OpKind::Register
+        && instruction.is_ip_rel_memory_operand()
 }
 
 fn is_write(access: OpAccess) -> bool {
@@ -217,6 +229,13 @@ mod tests {
             // mov rax, [rip+16]; xor eax, eax; call rax
             (&[0x48, 0x8b, 5, 16, 0, 0, 0, 0x31, 0xc0, 0xff, 0xd0], Transfer::Call, Target::Register, false),
             // movsxd rax, [rcx+rax*4]; add rax, rcx; jmp rax
+            // mov rdx, [rip + 16]; call [rdx + rax]
+            (
+                &[0x48, 0x8b, 0x15, 16, 0, 0, 0, 0xff, 0x14, 0x02],
+                Transfer::Call,
+                Target::Computed(BASE + 23),
+                true,
+            ),
             (&[0x48, 0x63, 0x04, 0x81, 0x48, 0x01, 0xc8, 0xff, 0xe0], Transfer::Jump, Target::Switch, false),
         ] {
             let found = branches(&image(&[bytes]));

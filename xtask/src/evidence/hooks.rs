@@ -146,7 +146,8 @@ pub struct Hooks {
     pub outside: u64,
     /// The backend's functions that implement a hook, by hook, in bytes
     pub own_code: BTreeMap<HookName, u64>,
-    /// Hooks of a table whose slot's address is taken: there the compiler made one call of several
+    /// Hooks of a table whose slot's address is taken or computed: there the compiler made one call of several. Where it
+    /// is computed these are all hooks of the table
     pub merged: BTreeMap<HookName, Name>,
 }
 
@@ -162,8 +163,12 @@ pub fn find(image: &Image, branches: &[Branch]) -> Result<Hooks> {
     let bodies = Cover::new(&bodies);
 
     let mut sites = Vec::new();
+    let mut merged = merged(image);
     let mut reached = vec![0u64; callers.calls.len()];
     for branch in branches {
+        if let Target::Computed(word) = branch.target {
+            note_computed(image, word, branch.at, &mut merged);
+        }
         let caller = callers.innermost(branch.at);
         let in_body = |caller: usize| {
             bodies
@@ -239,7 +244,7 @@ pub fn find(image: &Image, branches: &[Branch]) -> Result<Hooks> {
     }
     sites.sort_by(|a, b| (a.at, &a.hook).cmp(&(b.at, &b.hook)));
     let outside = callers.outside(image);
-    Ok(Hooks { sites, outside, own_code: own_code(image), merged: merged(image) })
+    Ok(Hooks { sites, outside, own_code: own_code(image), merged })
 }
 
 fn merged(image: &Image) -> BTreeMap<HookName, Name> {
@@ -256,6 +261,16 @@ fn merged(image: &Image) -> BTreeMap<HookName, Name> {
         }
     }
     found
+}
+
+/// A call at `at` of some hook of the table whose address is in `word`, which linking has put there.
+fn note_computed(image: &Image, word: u64, at: u64, merged: &mut BTreeMap<HookName, Name>) {
+    let Some((table, function)) = image.word(word).filter(|_| in_got(image, word)).zip(image.function_at(at))
+    else {
+        return;
+    };
+    let slots = (table..).step_by(size_of::<u64>()).map_while(|slot| slot_at(image, slot));
+    slots.for_each(|hook| _ = merged.entry(hook).or_insert_with(|| function.name.clone()));
 }
 
 /// Whether `address` is in the table of addresses that the linker filled.

@@ -89,7 +89,7 @@ pub fn indirect(image: &Image, branches: &[Branch], found: &Hooks) -> Indirect {
             _ if is_hook(branch.at) => &mut counts.hooks,
             Target::Word(address) if hooks::in_got(image, address) => &mut counts.linker,
             Target::Word(_) => &mut counts.pointers,
-            Target::Field(_) => &mut counts.objects,
+            Target::Computed(_) | Target::Field(_) => &mut counts.objects,
             Target::Switch => &mut counts.switches,
             Target::Register => &mut counts.registers,
         };
