@@ -337,7 +337,8 @@ impl<W: Wire> Stack<W> {
         let local = self.datagram_block(id)?.local;
         let source =
             if local.ip().is_unspecified() || local.ip().is_multicast() { hop.source } else { *local.ip() };
-        let payload = self.payload_mut(own_header + length);
+        let payload =
+            if header_included { self.packet_mut(length) } else { self.payload_mut(own_header + length) };
         if length > 0 {
             from.read_whole(&mut payload[own_header..])?;
         }
