@@ -291,7 +291,9 @@ impl<W: Wire> Stack<W> {
             return None;
         };
         let (from, to) = (packet.src_addr(), packet.dst_addr());
-        let strange = link == Link::Ethernet && (from.is_loopback() || to.is_loopback());
+        // Nobody there has our addresses.
+        let strange =
+            link == Link::Ethernet && (self.links.is_own(from) || from.is_loopback() || to.is_loopback());
         let from_all = from.is_multicast() || from.is_broadcast() || self.links.is_broadcast(link, from);
         let broadcast = self.links.is_broadcast(link, to);
         let ours = broadcast || to.is_multicast() || self.links.is_own(to);
