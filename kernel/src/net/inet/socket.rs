@@ -401,7 +401,7 @@ impl Socket {
         }
     }
 
-    /// The error that is reported by `SO_ERROR`, which ends an attempt to connect.
+    /// The error that is reported by `SO_ERROR`. That of an attempt to connect is told by this or by `connect(2)`, not by both.
     pub fn take_error(&self) -> i32 {
         self.shared.take_error()
     }
@@ -424,7 +424,7 @@ impl Socket {
     fn linger(&self, id: TcpId) {
         let asked = with(|stack| {
             let block = stack.tcp.get(id).ok_or(Errno::EBADF)?;
-            Ok(block.options.linger.filter(|_| block.attempt == Attempt::None && block.queues().1 > 0))
+            Ok(block.options.linger.filter(|_| block.attempt != Attempt::Made && block.queues().1 > 0))
         });
         let Ok(Some(seconds @ 1..)) = asked else { return };
         let limit = TimeLimit::none();

@@ -9,6 +9,7 @@ use smoltcp::socket::tcp;
 
 use super::TcpId;
 use crate::fs::poll::PollEvents;
+use crate::net::inet::address::NOWHERE;
 use crate::net::inet::engine::Connection;
 use crate::net::inet::interface::Link;
 use crate::net::inet::shared::{Condition, Shared};
@@ -117,8 +118,10 @@ impl Default for Options {
 pub enum Attempt {
     /// There was none, or its end has been told.
     None,
-    /// It goes on, or its end has not been told.
+    /// It goes on, or has failed and that has not been told.
     Made,
+    /// The connection came about, and that has not been told. What is done with it does not depend on that.
+    Succeeded,
 }
 
 /// One TCP socket.
@@ -127,8 +130,8 @@ pub struct Block {
     pub shared: Arc<Shared>,
     /// This end; port 0 if it has none yet.
     pub local: SocketAddrV4,
-    /// The program chose the port.
-    pub bound: bool,
+    /// What `bind(2)` made of it, which is what is left of it without a connection; port 0 without that call.
+    pub bound: SocketAddrV4,
     /// The other end.
     pub remote: Option<SocketAddrV4>,
     /// Which way the other end is reached: through what and to whom.
@@ -166,8 +169,8 @@ impl Block {
     pub fn new(options: Options, user: u32) -> Self {
         Self {
             shared: Arc::new(Shared::new(UNCONNECTED)),
-            local: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
-            bound: false,
+            local: NOWHERE,
+            bound: NOWHERE,
             remote: None,
             way: (Link::Loopback, Ipv4Addr::UNSPECIFIED),
             options,

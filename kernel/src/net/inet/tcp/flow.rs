@@ -202,6 +202,9 @@ impl<W: Wire> Stack<W> {
             }
         }
         let Some(block) = self.tcp.blocks.get_mut(&id) else { return };
+        if block.attempt == Attempt::Made && !block.is_connecting() && state != State::Closed {
+            block.attempt = Attempt::Succeeded;
+        }
         if block.orphan {
             // There is nobody to read it.
             let unwanted = block.queues().0 > 0;

@@ -151,3 +151,26 @@ fn packets_with_their_own_header_may_be_as_long_as_there_are() {
     assert_eq!(world.send_datagram(A, raw, &[0x4f; 59], Some(at(B, 0))), Err(Errno::EINVAL));
     assert_eq!(world.send_datagram(A, raw, &packet(1500, address(B)), Some(at(B, 0))), Ok(1500));
 }
+
+#[test]
+fn who_is_not_connected_any_more_has_the_name_that_was_bound() {
+    let mut world = World::new(NONE, 19);
+    let nowhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+    for bound in [None, Some(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 53)), Some(at(A, 54))] {
+        let (id, _) = world.machines[A].datagram_open(Kind::Udp, 0);
+        if let Some(bound) = bound {
+            world.machines[A].datagram_bind(id, bound).unwrap();
+        }
+        world.machines[A].datagram_connect(id, Some(at(B, 9))).unwrap();
+        let local = world.machines[A].datagrams.get(id).unwrap().local;
+        assert!(*local.ip() == address(A) && local.port() != 0);
+        world.machines[A].datagram_connect(id, None).unwrap();
+        assert_eq!(world.machines[A].datagrams.get(id).unwrap().local, bound.unwrap_or(nowhere));
+        // The way to itself is another.
+        let here = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9);
+        world.machines[A].datagram_connect(id, Some(here)).unwrap();
+        let source = bound.map_or(Ipv4Addr::UNSPECIFIED, |bound| *bound.ip());
+        let source = if source.is_unspecified() { Ipv4Addr::LOCALHOST } else { source };
+        assert_eq!(*world.machines[A].datagrams.get(id).unwrap().local.ip(), source);
+    }
+}
