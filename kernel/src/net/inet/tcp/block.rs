@@ -209,10 +209,19 @@ impl Block {
         matches!(self.state(), State::SynSent | State::SynReceived)
     }
 
-    /// Bytes to be read, and bytes that were sent but not acknowledged.
+    /// Bytes to be read, and bytes that were sent but not acknowledged, while they still may be.
     pub fn queues(&self) -> (usize, usize) {
-        let socket = self.connection.as_ref().map(Connection::socket);
-        socket.map_or((0, 0), |socket| (socket.recv_queue(), socket.send_queue()))
+        let Some(connection) = &self.connection else { return (0, 0) };
+        let socket = connection.socket();
+        let unsent = if self.state() == State::Closed { 0 } else { socket.send_queue() };
+        (socket.recv_queue(), unsent)
+    }
+
+    /// The time that the protocol machine is told. When TIME_WAIT is over it forgets all, also what it has received; it does
+    /// not hear of that moment while there is something to be read.
+    pub fn time(&self, now: Nanoseconds) -> Nanoseconds {
+        let is_read_late = self.state() == State::TimeWait && self.queues().0 > 0;
+        if is_read_late { now.min(self.heard + WITHIN_TIME_WAIT) } else { now }
     }
 
     /// What the socket is ready for.
@@ -243,6 +252,9 @@ impl Block {
         self.shared.publish(self.condition());
     }
 }
+
+/// Less than TIME_WAIT lasts with smoltcp, and more than any other of its timers in that state.
+const WITHIN_TIME_WAIT: Nanoseconds = Nanoseconds::from_seconds(5);
 
 /// What `poll(2)` says of a socket that is not connected.
 const UNCONNECTED: PollEvents = PollEvents::WRITABLE.union(PollEvents::HUP);

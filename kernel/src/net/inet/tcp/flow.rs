@@ -177,10 +177,10 @@ impl<W: Wire> Stack<W> {
     pub(super) fn tcp_pump(&mut self, id: TcpId) {
         let Some(block) = self.tcp.blocks.get_mut(&id) else { return };
         let (link, next) = block.way;
+        let now = block.time(self.now);
         if let Some(connection) = &mut block.connection {
             let engine = &mut self.engines[link as usize];
-            while let Some(length) = engine.output(self.now, connection, &mut self.buffer[ETHERNET_HEADER..])
-            {
+            while let Some(length) = engine.output(now, connection, &mut self.buffer[ETHERNET_HEADER..]) {
                 self.links.send(self.now, link, next, &mut self.buffer[..ETHERNET_HEADER + length]);
             }
         }
@@ -262,6 +262,7 @@ impl<W: Wire> Stack<W> {
         let now = self.now;
         let Some(block) = self.tcp.blocks.get_mut(&id) else { return };
         let state = block.state();
+        let ends_at = block.time(Nanoseconds(u64::MAX));
         let Some(connection) = &mut block.connection else {
             self.tcp.set_deadline(id, None);
             return;
@@ -269,6 +270,8 @@ impl<W: Wire> Stack<W> {
         let options = &block.options;
         let unsent = connection.socket().send_queue() > 0;
         let patience = match state {
+            // What it has not sent stays with it, and goes nowhere.
+            State::Closed => None,
             State::SynSent => Some(CONNECT_TIME),
             State::SynReceived => Some(ARRIVE_TIME),
             _ if block.orphan && state != State::TimeWait => Some(ORPHAN_TIME),
@@ -293,7 +296,7 @@ impl<W: Wire> Stack<W> {
             }
         }
         let next = self.engines[block.way.0 as usize].deadline(now, connection);
-        let next = next.map(|next| next.max(now + SHORTEST_WAIT));
+        let next = next.filter(|next| *next <= ends_at).map(|next| next.max(now + SHORTEST_WAIT));
         let deadline = next.into_iter().chain(give_up).min();
         self.tcp.set_deadline(id, deadline);
     }

@@ -3,8 +3,10 @@
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
-use super::super::tcp::{Directions, State, TcpId};
-use super::world::{A, B, NONE, World, at, seconds};
+use platform::Nanoseconds;
+
+use super::super::tcp::{Directions, Options, State, TcpId};
+use super::world::{A, B, NONE, World, at, byte, seconds};
 use crate::errno::Errno;
 
 const SEND: Directions = Directions { receive: false, send: true };
@@ -12,6 +14,51 @@ const NO_NAME: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
 
 fn local(world: &World, machine: usize, id: TcpId) -> SocketAddrV4 {
     world.machines[machine].tcp.get(id).unwrap().local
+}
+
+/// A's `client` has ended with data that were not sent: `error` is told once, and nothing is waited for any more.
+fn has_ended(world: &mut World, client: TcpId, error: Errno) {
+    assert_eq!(world.state(A, client), Some(State::Closed));
+    let block = world.machines[A].tcp.get(client).unwrap();
+    assert_eq!((block.queues(), block.shared.unsent()), ((0, 0), 0));
+    assert_eq!(world.machines[A].tcp.deadline(), None);
+    assert_eq!(world.receive(A, client, 1), Err(error));
+    assert_eq!(world.receive(A, client, 1), Ok(Some(Vec::new())));
+    assert_eq!(world.send(A, client, b"x"), Err(Errno::EPIPE));
+    world.close(A, client);
+    assert_eq!(world.machines[A].tcp.iter().count(), 0);
+}
+
+#[test]
+fn unsent_data_end_with_their_connection() {
+    for (user_timeout, wait) in [(1, seconds(5)), (30_000, seconds(60)), (0, seconds(1000))] {
+        let mut world = World::new(NONE, 20);
+        let (client, _, _) = world.pair();
+        let change = |options: &mut Options| options.user_timeout = user_timeout;
+        world.machines[A].tcp_set_options(client, change).unwrap();
+        world.mishaps.lost = 100;
+        assert_eq!(world.send(A, client, &[7; 1000]), Ok(1000));
+        world.pass(wait);
+        world.pass(seconds(1000));
+        has_ended(&mut world, client, Errno::ETIMEDOUT);
+    }
+}
+
+#[test]
+fn unsent_data_end_with_a_reset() {
+    let mut world = World::new(NONE, 21);
+    let (client, server, _) = world.pair();
+    world.send(A, client, b"never read").unwrap();
+    world.pass(seconds(1));
+    world.mishaps.lost = 100;
+    world.send(A, client, &[7; 1000]).unwrap();
+    world.pass(Nanoseconds::from_millis(10));
+    world.mishaps.lost = 0;
+    world.close(B, server);
+    world.pass(Nanoseconds::from_millis(10));
+    assert_eq!(world.state(A, client), Some(State::Closed));
+    world.pass(seconds(2000));
+    has_ended(&mut world, client, Errno::ECONNRESET);
 }
 
 #[test]
@@ -38,6 +85,31 @@ fn an_answer_is_kept_though_nobody_asked_whether_the_connection_came_about() {
     world.pass(seconds(1));
     assert_eq!(world.machines[A].tcp_connect(client, at(B, 80)), Ok(()));
     assert_eq!(world.machines[A].tcp_connect(client, at(B, 80)), Err(Errno::EISCONN));
+}
+
+#[test]
+fn an_answer_waits_longer_than_time_wait() {
+    let mut world = World::new(NONE, 23);
+    let (client, server, listener) = world.pair();
+    world.machines[A].tcp_shut_down(client, SEND).unwrap();
+    world.pass(seconds(1));
+    let answer: Vec<u8> = (0..20_000).map(|index| byte(index, 3)).collect();
+    assert_eq!(world.send(B, server, &answer), Ok(answer.len()));
+    world.close(B, server);
+    world.close(B, listener);
+    world.pass(seconds(300));
+    assert_eq!(world.state(A, client), Some(State::TimeWait));
+    assert_eq!(world.machines[B].tcp.iter().count(), 0, "the other end is done");
+    assert_eq!(world.machines[A].tcp.deadline(), None);
+    let mut received = world.receive(A, client, 3).unwrap().unwrap();
+    received.extend(world.receive(A, client, 10_000).unwrap().unwrap());
+    world.pass(seconds(300));
+    received.extend(world.receive(A, client, 20_000).unwrap().unwrap());
+    assert!(received == answer);
+    assert_eq!(world.receive(A, client, 1), Ok(Some(Vec::new())));
+    world.close(A, client);
+    world.pass(seconds(60));
+    assert_eq!(world.machines[A].tcp.iter().count(), 0);
 }
 
 #[test]
