@@ -159,3 +159,50 @@ fn who_was_refused_can_listen_when_he_knows() {
     world.pass(seconds(1));
     assert!(world.machines[A].tcp_accept(id).is_ok());
 }
+
+#[test]
+fn those_that_are_over_make_room_for_those_that_are_not() {
+    let mut world = World::new(NONE, 26);
+    let (slow, reader, listener) = world.pair();
+    let data: Vec<u8> = (0..60_000).map(|index| byte(index, 4)).collect();
+    assert!(world.send(A, slow, &data).unwrap() >= 32 << 10);
+    world.pass(seconds(1));
+    let sent = 60_000.min(world.machines[A].tcp.get(slow).unwrap().queues().1 + (32 << 10));
+    world.close(A, slow);
+    for _ in 0..200 {
+        let (client, _) = world.connect(A, at(B, 80));
+        world.pass(Nanoseconds::from_millis(10));
+        let (server, _, _) = world.machines[B].tcp_accept(listener).unwrap();
+        world.close(A, client);
+        world.pass(Nanoseconds::from_millis(10));
+        world.close(B, server);
+        world.pass(Nanoseconds::from_millis(10));
+    }
+    let over = world.machines[A].tcp.iter().filter(|block| block.state() == State::TimeWait).count();
+    assert_eq!(over, 63, "no more are kept");
+    let mut received = Vec::new();
+    while let Some(part) = world.receive(B, reader, 10_000).unwrap().filter(|part| !part.is_empty()) {
+        received.extend(part);
+        world.pass(seconds(1));
+    }
+    assert!(received.len() >= sent && received[..] == data[..received.len()]);
+    assert_eq!(world.receive(B, reader, 1), Ok(Some(Vec::new())));
+    // So many at once, none of which is over.
+    let (mut clients, mut readers) = (Vec::new(), Vec::new());
+    for _ in 0..200 {
+        let (client, _) = world.connect(A, at(B, 80));
+        world.pass(Nanoseconds::from_millis(10));
+        readers.push(world.machines[B].tcp_accept(listener).unwrap().0);
+        world.send(A, client, b"last words").unwrap();
+        clients.push(client);
+    }
+    world.mishaps.lost = 100;
+    clients.into_iter().for_each(|client| world.close(A, client));
+    world.pass(seconds(1));
+    world.mishaps.lost = 0;
+    world.pass(seconds(10));
+    for reader in readers {
+        assert_eq!(world.receive(B, reader, 99).unwrap().unwrap(), b"last words");
+        assert_eq!(world.receive(B, reader, 99), Ok(Some(Vec::new())));
+    }
+}
