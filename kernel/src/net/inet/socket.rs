@@ -175,8 +175,9 @@ impl Socket {
                 Err(Errno::EAGAIN) => {}
                 Err(error) => return Err(error),
             }
+            // An error is for others, whom it stays for: it is no reason to look again.
             let ends = PollEvents::READABLE | PollEvents::HUP;
-            wait.until(waiting, &self.shared.can_read, || self.shared.has(ends))?;
+            wait.until(waiting, &self.shared.can_read, || self.shared.events().intersects(ends))?;
         }
     }
 
