@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::any::Any;
 use core::net::SocketAddrV4;
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use smoltcp::wire::IpProtocol;
 
@@ -45,7 +45,7 @@ pub struct Socket {
     pub receive_limit: TimeLimit,
     /// `SO_SNDTIMEO`
     pub send_limit: TimeLimit,
-    /// Options that are remembered for those who ask, a bit each.
+    /// Options that are remembered for those who ask, a bit each; those that mean something to the stack are there.
     pub remembered: AtomicU32,
 }
 
@@ -171,7 +171,14 @@ impl Socket {
         let mut wait = Wait::new(&self.receive_limit);
         loop {
             match with(|stack| stack.tcp_accept(id)) {
-                Ok((child, shared, from)) => return Ok((Self::new(Which::Stream(child), shared), from)),
+                Ok((child, shared, from)) => {
+                    let child = Self::new(Which::Stream(child), shared);
+                    // What the stack knows of options it has handed on already.
+                    child.receive_limit.set(self.receive_limit.get());
+                    child.send_limit.set(self.send_limit.get());
+                    child.remembered.store(self.remembered.load(Ordering::Relaxed), Ordering::Relaxed);
+                    return Ok((child, from));
+                }
                 Err(Errno::EAGAIN) => {}
                 Err(error) => return Err(error),
             }
