@@ -10,7 +10,7 @@ use super::message_calls::send_to;
 use super::socket::Socket;
 use crate::errno::{Errno, KResult};
 use crate::fs::io::{IoDst, IoSrc};
-use crate::fs::table::close;
+use crate::fs::table::{check_room, close};
 use crate::mm::UserAddr;
 use crate::net::address::write_with_length;
 use crate::net::file::{self, RAW, TYPE_MASK, TYPES, check_open_flags, install_socket};
@@ -87,6 +87,7 @@ pub fn connect(call: &mut Call<'_>) -> SysResult {
 fn accept_with(call: &Call<'_>, open_flags: u32) -> SysResult {
     check_open_flags(open_flags)?;
     let file = SocketFile::of(call.int(0))?;
+    check_room()?;
     let (socket, client) = file.socket().accept(file.waiting(0))?;
     let fd = install_socket(socket.open(open_flags), open_flags)?;
     let (to, length_at) = (call.user(1), call.user(2));

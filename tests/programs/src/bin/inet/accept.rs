@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::thread;
 
 use guest_programs::process::{End, child, kill, wait};
-use guest_programs::sys::{close, read};
+use guest_programs::sys::{close, read, zeroed};
 use guest_programs::{Case, call, cases, check, eq, err, ok};
 
 use super::connect::disconnect;
@@ -15,6 +15,7 @@ use super::socket::{LOCALHOST, STREAM, bind, events, listener, name, option, pai
 pub const CASES: &[Case] = cases![
     a_listener_shut_wakes_its_accept,
     an_error_of_before_is_nothing_to_accept,
+    without_a_descriptor_nothing_is_accepted,
     backlog_is_accepted_in_order,
     many_connections: 60,
     a_socket_is_shared_after_fork,
@@ -55,6 +56,25 @@ fn an_error_of_before_is_nothing_to_accept() {
     let port = ok!(name(fd, libc::SYS_getsockname)).port();
     let _client = ok!(TcpStream::connect((LOCALHOST, port)));
     ok!(close(ok!(call!(SYS_accept, fd, 0, 0)) as i32));
+}
+
+fn without_a_descriptor_nothing_is_accepted() {
+    let (listener, port) = listener();
+    let fd = listener.as_raw_fd();
+    let mut client = ok!(TcpStream::connect((LOCALHOST, port)));
+    let mut limit: libc::rlimit = zeroed();
+    ok!(call!(SYS_getrlimit, libc::RLIMIT_NOFILE, &raw mut limit));
+    let none = libc::rlimit { rlim_cur: 3, ..limit };
+    ok!(call!(SYS_setrlimit, libc::RLIMIT_NOFILE, &none));
+    let refused = call!(SYS_accept, fd, 0, 0);
+    ok!(call!(SYS_setrlimit, libc::RLIMIT_NOFILE, &limit));
+    err!(refused, EMFILE);
+    let (mut server, _) = ok!(listener.accept());
+    ok!(server.write_all(b"still"));
+    drop(server);
+    let mut text = String::new();
+    ok!(client.read_to_string(&mut text));
+    eq!(text, "still");
 }
 
 fn backlog_is_accepted_in_order() {
