@@ -1,6 +1,7 @@
 //! A device as the platform shows it: the transport below the crate's queues.
 
 use alloc::boxed::Box;
+use core::sync::atomic::{Ordering, fence};
 
 use platform::{Device, DeviceEvents, DeviceId, PhysAddr, QueueLayout};
 use virtio_drivers::queue::VirtQueue;
@@ -26,6 +27,25 @@ const VERSION_1: u64 = 1 << 32;
 
 /// A queue; too large for a stack.
 pub type Queue<const SIZE: usize> = Box<VirtQueue<DeviceMemory, SIZE>>;
+
+/// Whether the device wants to be told of what `queue` has got.
+///
+/// A device that is about to wait says so first and then looks for more (virtio 1.2, section 2.7.13.4.1), so that must be
+/// where it can be seen before what the device says is looked at: the crate only orders stores with one another.
+pub fn should_notify<const SIZE: usize>(queue: &Queue<SIZE>) -> bool {
+    fence(Ordering::SeqCst);
+    queue.should_notify()
+}
+
+/// Sets whether the device shall raise its line for what it has used of `queue`.
+///
+/// What it has used before it learns of that is found by whoever looks afterwards (section 2.7.7.1).
+pub fn set_told<const SIZE: usize>(queue: &mut Queue<SIZE>, told: bool) {
+    queue.set_dev_notify(told);
+    if told {
+        fence(Ordering::SeqCst);
+    }
+}
 
 /// The devices there are.
 pub fn devices() -> impl Iterator<Item = Device> {

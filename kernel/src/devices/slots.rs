@@ -1,6 +1,6 @@
 //! A queue whose chains are of one descriptor each, and the memory that they lead to.
 
-use super::bus::{Bus, Queue};
+use super::bus::{self, Bus, Queue};
 use super::memory::Buffer;
 use crate::errno::{Errno, KResult};
 
@@ -99,12 +99,12 @@ impl<const COUNT: usize, const BYTES: usize> Slots<COUNT, BYTES> {
 
     /// Whether the device wants to be told of what it was handed.
     pub fn wants_to_know(&self) -> bool {
-        self.queue.should_notify()
+        bus::should_notify(&self.queue)
     }
 
     /// Whether the device shall raise its line for what it has used.
     pub fn set_told(&mut self, told: bool) {
-        self.queue.set_dev_notify(told);
+        bus::set_told(&mut self.queue, told);
     }
 }
 

@@ -148,6 +148,15 @@ impl FileTable {
         Ok(Fd(index as i32))
     }
 
+    /// Whether [`Self::add`] finds a descriptor now.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn check_room(&self, limit: u64) -> KResult<()> {
+        let index = self.0.lock().lowest_from(0);
+        if (index as u64) < limit.min(MAX_FILES) { Ok(()) } else { Err(Errno::EMFILE) }
+    }
+
     /// Gives `file` a certain descriptor; returns what had it.
     ///
     /// # Errors
@@ -318,6 +327,15 @@ pub fn usable_file(fd: Fd) -> KResult<Arc<OpenFile>> {
 /// How many descriptors the running process may have.
 pub fn file_limit() -> u64 {
     current().process.limits.lock().get(Resource::OpenFiles).soft
+}
+
+/// Whether the running process has a descriptor free, before something is taken that would be lost without one. Another
+/// thread may take it first.
+///
+/// # Errors
+/// EMFILE.
+pub fn check_room() -> KResult<()> {
+    current().process.files.lock().check_room(file_limit())
 }
 
 /// Gives the running process the lowest free descriptor for `file`.

@@ -1,6 +1,7 @@
 //! Sockets: [`unix`] between processes of this machine, [`inet`] to wherever IP leads.
 
 mod address;
+mod file;
 mod flags;
 mod message_header;
 mod options;
@@ -30,8 +31,8 @@ macro_rules! calls {
             (SOCKET, socket),
             (SOCKETPAIR, unix::calls::socketpair),
             $(($number, |call| match inet::SocketFile::of(call.int(0)) {
-                Some(file) => inet::$module::$call(&file, call),
-                None => unix::$module::$call(call),
+                Ok(file) => inet::$module::$call(&file, call),
+                Err(_) => unix::$module::$call(call),
             }),)*
         ];
     };

@@ -45,7 +45,7 @@ pub mod number {
     pub const SEND_TIMEOUT_NEW: i32 = 67;
 }
 
-/// Options that are remembered and change nothing here, on or off.
+/// Options that are on or off, and change nothing for the sockets of a family that does not keep them elsewhere.
 const REMEMBERED: [i32; 11] = [
     number::DEBUG,
     number::REUSE_ADDRESS,
@@ -67,7 +67,7 @@ pub const MIN_SEND_BUFFER: usize = 4608;
 /// Least size of a receive buffer.
 pub const MIN_RECEIVE_BUFFER: usize = 2304;
 
-/// The bit that remembers an option, if it is one of those.
+/// The bit that remembers such an option, if it is one.
 pub fn bit(option: i32) -> Option<u32> {
     REMEMBERED.iter().position(|&other| other == option).map(|place| 1 << place)
 }

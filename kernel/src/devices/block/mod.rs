@@ -43,15 +43,13 @@ fn number(index: usize) -> DeviceNumber {
 /// Starts the driver of a disk, and gives it a name.
 pub(super) fn add(device: Device) -> KResult<Arc<dyn Driver>> {
     let disk = Arc::new(Disk::start(device)?);
-    let index = {
-        let mut disks = DISKS.write();
-        if disks.len() == MOST_DISKS {
-            return Err(Errno::ENFILE);
-        }
-        disks.push(disk.clone());
-        disks.len() - 1
-    };
+    // Devices are added one after another. One without a name is not among the disks, and leaves its letter to the next.
+    let index = DISKS.read().len();
+    if index == MOST_DISKS {
+        return Err(Errno::ENFILE);
+    }
     tree::add_disk(&name(index), number(index), DISK_GROUP)?;
+    DISKS.write().push(disk.clone());
     log::info!(
         "{}: {} sectors of 512 bytes{}",
         name(index).escape_ascii(),

@@ -6,7 +6,7 @@
 use virtio_drivers::transport::Transport;
 use zerocopy::{Immutable, IntoBytes};
 
-use crate::devices::bus::{Bus, Queue};
+use crate::devices::bus::{Bus, Queue, should_notify};
 use crate::devices::memory::Buffer;
 use crate::errno::{Errno, KResult};
 
@@ -144,7 +144,7 @@ impl Requests {
         });
         let Ok(token) = added else { return Some(Err(Errno::EIO)) };
         self.slots[slot] = Slot::Busy { token, operation, data };
-        if self.queue.should_notify() {
+        if should_notify(&self.queue) {
             self.bus.notify(QUEUE);
         }
         Some(Ok(slot))

@@ -151,5 +151,5 @@ pub fn describe() -> KResult<Vec<u8>> {
         put!(text, "\nclflush size\t: {}\ncache_alignment\t: 64\n", (b1 >> 8 & 255) * 8);
         put!(text, "address sizes\t: {} bits physical, {} bits virtual\n\n", sizes & 255, sizes >> 8 & 255);
     }
-    Ok(text.0)
+    text.finish()
 }

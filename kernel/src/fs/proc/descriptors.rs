@@ -119,6 +119,6 @@ impl DynamicFile for Descriptor {
         if let Some(ops) = file.ops() {
             ops.describe(&mut text);
         }
-        Ok(text.0)
+        text.finish()
     }
 }

@@ -122,27 +122,24 @@ fn lines(space: &AddressSpace) -> Vec<Line> {
 
 fn put_line(text: &mut Text, line: &Line) {
     let flag = |right, letter| if line.protection.contains(right) { letter } else { '-' };
-    let start = text.0.len();
-    put!(
-        text,
-        "{:08x}-{:08x} {}{}{}{} {:08x} {:02x}:{:02x} {} ",
-        line.start,
-        line.end,
-        flag(Protection::READ, 'r'),
-        flag(Protection::WRITE, 'w'),
-        flag(Protection::EXECUTE, 'x'),
-        if line.shared { 's' } else { 'p' },
-        line.offset,
-        (line.identity.0 >> 8) & 0xfff,
-        line.identity.0 & 0xff,
-        line.identity.1,
+    let width = if line.name.is_empty() { 0 } else { 73 };
+    text.put_padded(
+        width,
+        format_args!(
+            "{:08x}-{:08x} {}{}{}{} {:08x} {:02x}:{:02x} {} ",
+            line.start,
+            line.end,
+            flag(Protection::READ, 'r'),
+            flag(Protection::WRITE, 'w'),
+            flag(Protection::EXECUTE, 'x'),
+            if line.shared { 's' } else { 'p' },
+            line.offset,
+            (line.identity.0 >> 8) & 0xfff,
+            line.identity.0 & 0xff,
+            line.identity.1,
+        ),
     );
-    if !line.name.is_empty() {
-        while text.0.len() - start < 73 {
-            text.bytes(b" ");
-        }
-        text.escaped_newlines(&line.name);
-    }
+    text.escaped_newlines(&line.name);
     text.bytes(b"\n");
 }
 
@@ -154,7 +151,7 @@ pub fn maps(subject: &Subject) -> KResult<Vec<u8>> {
             put_line(&mut text, &line);
         }
     }
-    Ok(text.0)
+    text.finish()
 }
 
 /// `smaps`
@@ -177,5 +174,5 @@ pub fn detailed_maps(subject: &Subject) -> KResult<Vec<u8>> {
             );
         }
     }
-    Ok(text.0)
+    text.finish()
 }

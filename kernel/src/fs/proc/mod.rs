@@ -10,7 +10,7 @@ mod status;
 mod subject;
 mod sysctl;
 mod system;
-mod text;
+pub mod text;
 mod threads;
 
 use alloc::boxed::Box;

@@ -24,7 +24,7 @@ pub fn list(root: &Path) -> KResult<Vec<u8>> {
         text.escaped(&at);
         put!(text, " {} {} 0 0\n", mount.superblock.kind.name(), mount.options());
     }
-    Ok(text.0)
+    text.finish()
 }
 
 /// `mountinfo`
@@ -54,7 +54,7 @@ pub fn list_details(root: &Path) -> KResult<Vec<u8>> {
         text.escaped(&mount.source);
         put!(text, " {}\n", if mount.check_writable().is_ok() { "rw" } else { "ro" });
     }
-    Ok(text.0)
+    text.finish()
 }
 
 /// Pages of files in memory: those that Linux would count as shared memory, and all.

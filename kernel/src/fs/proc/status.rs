@@ -189,7 +189,7 @@ pub fn stat(subject: &Subject) -> KResult<Vec<u8>> {
     put!(text, "{} {} ", program.environment.0, program.environment.1);
     let status = if letter == 'Z' { process.exit_status.load(Ordering::Relaxed) } else { 0 };
     put!(text, "{status}\n");
-    Ok(text.0)
+    text.finish()
 }
 
 /// `statm`
@@ -198,7 +198,7 @@ pub fn memory_pages(subject: &Subject) -> KResult<Vec<u8>> {
     let mut text = Text::new();
     let (all, resident) = (pages.all, pages.resident);
     put!(text, "{all} {resident} {} {} 0 {} 0\n", pages.shared, pages.text, pages.data + pages.stack);
-    Ok(text.0)
+    text.finish()
 }
 
 /// `status`
@@ -258,7 +258,7 @@ pub fn status(subject: &Subject) -> KResult<Vec<u8>> {
     let used = usage(subject, &process);
     put!(text, "\nvoluntary_ctxt_switches:\t{}\n", used.voluntary_switches);
     put!(text, "nonvoluntary_ctxt_switches:\t{}\n", used.involuntary_switches);
-    Ok(text.0)
+    text.finish()
 }
 
 /// Limits in the order of their numbers: name and unit.
@@ -298,7 +298,7 @@ pub fn limits(subject: &Subject) -> KResult<Vec<u8>> {
         }
         put!(text, "{unit:<10}\n");
     }
-    Ok(text.0)
+    text.finish()
 }
 
 /// `io`: transfers are not counted.

@@ -5,7 +5,6 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
 use super::fixed::{About, Fixed, Item, What, inode};
-use super::text::{Text, put};
 use super::{descriptors, memory, mounts, status, threads};
 use crate::errno::{Errno, KResult};
 use crate::fs::inode::{Inode, InodeKind, mode};
@@ -225,7 +224,5 @@ fn link_text(subject: &Subject, root: bool) -> KResult<Vec<u8>> {
 
 /// A number as a directory entry's name.
 pub fn decimal(number: i32) -> Vec<u8> {
-    let mut text = Text::new();
-    put!(text, "{number}");
-    text.0
+    alloc::format!("{number}").into_bytes()
 }

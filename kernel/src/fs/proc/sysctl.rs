@@ -74,20 +74,20 @@ const VM: &[Item<()>] = &[
 fn number(value: u64) -> KResult<Vec<u8>> {
     let mut text = Text::new();
     put!(text, "{value}\n");
-    Ok(text.0)
+    text.finish()
 }
 
 fn line(value: &str) -> KResult<Vec<u8>> {
     let mut text = Text::new();
     put!(text, "{value}\n");
-    Ok(text.0)
+    text.finish()
 }
 
 fn name(field: &[u8]) -> KResult<Vec<u8>> {
     let mut text = Text::new();
     text.bytes(field.split(|&byte| byte == 0).next().unwrap_or_default());
     text.bytes(b"\n");
-    Ok(text.0)
+    text.finish()
 }
 
 fn set_host_name(_: &(), bytes: &[u8]) -> KResult<()> {
@@ -117,7 +117,7 @@ fn uuid(bytes: [u8; 16]) -> KResult<Vec<u8>> {
         put!(text, "{byte:02x}");
     }
     text.bytes(b"\n");
-    Ok(text.0)
+    text.finish()
 }
 
 fn boot_id(_: &()) -> KResult<Vec<u8>> {

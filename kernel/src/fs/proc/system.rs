@@ -69,27 +69,27 @@ fn network_devices(_: &()) -> KResult<Vec<u8>> {
 fn self_link(_: &()) -> KResult<Vec<u8>> {
     let mut text = Text::new();
     put!(text, "{}", current().process.pid.0);
-    Ok(text.0)
+    text.finish()
 }
 
 fn thread_self(_: &()) -> KResult<Vec<u8>> {
     let mut text = Text::new();
     let task = current();
     put!(text, "{}/task/{}", task.process.pid.0, task.tid().0);
-    Ok(text.0)
+    text.finish()
 }
 
 fn command_line(_: &()) -> KResult<Vec<u8>> {
     let mut text = Text::new();
     text.bytes(crate::boot::parameters::text());
     text.bytes(b"\n");
-    Ok(text.0)
+    text.finish()
 }
 
 fn version(_: &()) -> KResult<Vec<u8>> {
     let mut text = Text::new();
     put!(text, "Linux version {RELEASE} (monoguest) {VERSION}\n");
-    Ok(text.0)
+    text.finish()
 }
 
 fn filesystems(_: &()) -> KResult<Vec<u8>> {
@@ -106,7 +106,7 @@ fn device_drivers(_: &()) -> KResult<Vec<u8>> {
     } else {
         text.bytes(b"\nBlock devices:\n");
     }
-    Ok(text.0)
+    text.finish()
 }
 
 fn partitions(_: &()) -> KResult<Vec<u8>> {
@@ -115,7 +115,7 @@ fn partitions(_: &()) -> KResult<Vec<u8>> {
     for (number, sectors, name) in block::partitions() {
         put!(text, "{:>4}  {:>7} {:>10} {}\n", number.major, number.minor, sectors / 2, name.escape_ascii());
     }
-    Ok(text.0)
+    text.finish()
 }
 
 fn swaps(_: &()) -> KResult<Vec<u8>> {
@@ -139,7 +139,7 @@ fn interrupts(_: &()) -> KResult<Vec<u8>> {
         put!(text, "{count:>12}");
     }
     text.bytes(b"   All interrupts\n");
-    Ok(text.0)
+    text.finish()
 }
 
 fn uptime(_: &()) -> KResult<Vec<u8>> {
@@ -149,7 +149,7 @@ fn uptime(_: &()) -> KResult<Vec<u8>> {
     let hundredths = |nanoseconds: u64| (nanoseconds / 1_000_000_000, nanoseconds / TICK % 100);
     let ((up, up_rest), (idle, idle_rest)) = (hundredths(now.0), hundredths(idle));
     put!(text, "{up}.{up_rest:02} {idle}.{idle_rest:02}\n");
-    Ok(text.0)
+    text.finish()
 }
 
 fn load_average(_: &()) -> KResult<Vec<u8>> {
@@ -159,7 +159,7 @@ fn load_average(_: &()) -> KResult<Vec<u8>> {
         put!(text, "{}.{:02} ", load / 100, load % 100);
     }
     put!(text, "{ready}/{all} {}\n", ids::last().0);
-    Ok(text.0)
+    text.finish()
 }
 
 fn memory(_: &()) -> KResult<Vec<u8>> {
@@ -183,7 +183,7 @@ fn memory(_: &()) -> KResult<Vec<u8>> {
     line("SReclaimable:", 0);
     line("SUnreclaim:", heap);
     line("CommitLimit:", total);
-    Ok(text.0)
+    text.finish()
 }
 
 /// The kernel heap by object size, as Linux lays it out.
@@ -207,7 +207,7 @@ fn slabs(_: &()) -> KResult<Vec<u8>> {
         put!(text, " : tunables    0    0    0 : slabdata {:>6} {:>6}      0\n", class.slabs, class.slabs);
     }
     put!(text, "# {} large objects, {} pages in all\n", heap.large, heap.pages);
-    Ok(text.0)
+    text.finish()
 }
 
 fn virtual_memory(_: &()) -> KResult<Vec<u8>> {
@@ -215,7 +215,7 @@ fn virtual_memory(_: &()) -> KResult<Vec<u8>> {
     let (shared, in_files) = mounts::pages_in_files();
     let mut text = Text::new();
     put!(text, "nr_free_pages {free}\nnr_file_pages {in_files}\nnr_shmem {shared}\n");
-    Ok(text.0)
+    text.finish()
 }
 
 /// User and kernel time of `busy`, split as the samples of all living processes are.
@@ -255,7 +255,7 @@ fn statistics(_: &()) -> KResult<Vec<u8>> {
     put!(text, "intr {interrupts}\nctxt {switches}\n");
     put!(text, "btime {}\n", time::realtime().saturating_sub(time::now()).seconds());
     put!(text, "processes {}\nprocs_running {ready}\nprocs_blocked 0\n", ids::made());
-    Ok(text.0)
+    text.finish()
 }
 
 fn cpu_info(_: &()) -> KResult<Vec<u8>> {

@@ -1,7 +1,5 @@
 //! System calls on Internet sockets.
 
-use alloc::sync::Arc;
-
 use smoltcp::wire::IpProtocol;
 
 use super::address::{Address, encode};
@@ -9,54 +7,17 @@ use super::datagram::Kind;
 use super::options;
 use super::socket::Socket;
 use super::tcp::Directions;
-use crate::errno::{Errno, KResult};
-use crate::fs::file::OpenFile;
-use crate::fs::flags::{O_CLOEXEC, O_NONBLOCK};
+use crate::errno::Errno;
 use crate::fs::io::{IoDst, IoSrc};
-use crate::fs::table::{Fd, OnExec, close, install, usable_file};
+use crate::fs::table::{check_room, close};
 use crate::net::address::write_with_length;
-use crate::net::flags;
-use crate::net::waiting::Waiting;
+use crate::net::file::{self, RAW, TYPE_MASK, TYPES, check_open_flags, install_socket};
 use crate::syscall::{Call, SysResult};
 
-/// The bits of a socket's type that are no flags.
-const TYPE_MASK: u32 = 0xf;
 const STREAM: u32 = 1;
 const DATAGRAM: u32 = 2;
-const RAW: u32 = 3;
-/// One past the highest type there is.
-const TYPES: u32 = 11;
-
 /// An open file that is known to be an Internet socket.
-pub struct SocketFile(Arc<OpenFile>);
-
-impl SocketFile {
-    /// The socket behind a descriptor; none if it is something else or nothing.
-    pub fn of(fd: i32) -> Option<Self> {
-        let file = usable_file(Fd(fd)).ok()?;
-        file.ops_as::<Socket>().is_some().then_some(Self(file))
-    }
-
-    /// The socket.
-    ///
-    /// # Panics
-    /// Never: it was looked at before.
-    pub fn socket(&self) -> &Socket {
-        match self.0.ops_as::<Socket>() {
-            Some(socket) => socket,
-            None => unreachable!("a socket is always one"),
-        }
-    }
-
-    /// Whether a call with `flags` may wait.
-    pub fn waiting(&self, flags: u32) -> Waiting {
-        if flags & flags::DO_NOT_WAIT != 0 { Waiting::No } else { Waiting::of(&self.0) }
-    }
-}
-
-fn install_socket(socket: Arc<Socket>, open_flags: u32) -> KResult<Fd> {
-    install(socket.open(open_flags), OnExec::close_if(open_flags & O_CLOEXEC != 0))
-}
+pub type SocketFile = file::SocketFile<Socket>;
 
 /// `socket(2)` for this family.
 ///
@@ -65,7 +26,8 @@ fn install_socket(socket: Arc<Socket>, open_flags: u32) -> KResult<Fd> {
 pub fn socket(call: &mut Call<'_>) -> SysResult {
     let (kind, protocol) = (call.uint(1), call.int(2));
     let open_flags = kind & !TYPE_MASK;
-    if open_flags & !(O_CLOEXEC | O_NONBLOCK) != 0 || kind & TYPE_MASK >= TYPES {
+    check_open_flags(open_flags)?;
+    if kind & TYPE_MASK >= TYPES {
         return Err(Errno::EINVAL);
     }
     let protocol = u8::try_from(protocol).map_err(|_| Errno::EINVAL)?;
@@ -80,7 +42,7 @@ pub fn socket(call: &mut Call<'_>) -> SysResult {
         (STREAM | DATAGRAM | RAW, _) => Err(Errno::EPROTONOSUPPORT),
         _ => Err(Errno::ESOCKTNOSUPPORT),
     }?;
-    Ok(install_socket(socket, open_flags)?.0 as u64)
+    Ok(install_socket(socket.open(open_flags), open_flags)?.0 as u64)
 }
 
 /// `bind(2)`
@@ -103,11 +65,10 @@ pub fn connect(file: &SocketFile, call: &mut Call<'_>) -> SysResult {
 }
 
 fn accept_with(file: &SocketFile, call: &Call<'_>, open_flags: u32) -> SysResult {
-    if open_flags & !(O_CLOEXEC | O_NONBLOCK) != 0 {
-        return Err(Errno::EINVAL);
-    }
+    check_open_flags(open_flags)?;
+    check_room()?;
     let (socket, from) = file.socket().accept(file.waiting(0))?;
-    let fd = install_socket(socket, open_flags)?;
+    let fd = install_socket(socket.open(open_flags), open_flags)?;
     let (to, length_at) = (call.user(1), call.user(2));
     if !to.is_null()
         && let Err(error) = write_with_length(&encode(from), to, length_at)

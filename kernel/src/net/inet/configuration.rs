@@ -1,9 +1,7 @@
 //! The address that the boot parameter `ip=` gives or asks for, spelled as Linux spells it:
 //! `client:server:gateway:mask:host:device:method:name server:name server`, all of which may be missing, or a method alone.
 
-use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt::{self, Write};
 use core::net::Ipv4Addr;
 
 use platform::Nanoseconds;
@@ -16,6 +14,7 @@ use super::stack::Stack;
 use super::wire::Wire;
 use crate::boot::parameters::command_line;
 use crate::errno::{Errno, KResult};
+use crate::fs::proc::text::{Text, put};
 use crate::random;
 
 /// How long the boot waits for an address.
@@ -126,18 +125,17 @@ fn apply<W: Wire>(stack: &mut Stack<W>, configuration: Configuration) -> KResult
 }
 
 /// Writes `/proc/net/pnp`.
-pub fn describe(out: &mut String, stack: &Stack<crate::devices::network::Network>) -> fmt::Result {
+pub fn describe(out: &mut Text, stack: &Stack<crate::devices::network::Network>) {
     let lease = stack.dhcp.as_ref().and_then(|dhcp| dhcp.lease.as_ref());
     let method = if stack.dhcp.is_some() { "PROTO: DHCP" } else { "MANUAL" };
-    writeln!(out, "#{method}")?;
+    put!(out, "#{method}\n");
     let name_servers = lease.map_or(&stack.name_servers, |lease| &lease.name_servers);
     for server in name_servers {
-        writeln!(out, "nameserver {server}")?;
+        put!(out, "nameserver {server}\n");
     }
     if let Some(lease) = lease {
-        writeln!(out, "bootserver {}", lease.server)?;
+        put!(out, "bootserver {}\n", lease.server);
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
+use super::address::NOWHERE;
 use super::interface::Link;
 use super::links::LONGEST_PACKET;
 use super::shared::{Condition, Shared};
@@ -103,6 +104,8 @@ pub struct Block {
     pub kind: Kind,
     /// This end; port 0 if it has none yet.
     pub local: SocketAddrV4,
+    /// What `bind(2)` made of it, which is what is left of it when nobody is [`Self::remote`] any more.
+    bound: SocketAddrV4,
     /// The only one who may send to it, and to whom what goes out goes.
     pub remote: Option<SocketAddrV4>,
     /// What programs can set.
@@ -211,7 +214,8 @@ impl<W: Wire> Stack<W> {
         let block = Block {
             shared: shared.clone(),
             kind,
-            local: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
+            local: NOWHERE,
+            bound: NOWHERE,
             remote: None,
             options: Options::default(),
             user,
@@ -255,7 +259,9 @@ impl<W: Wire> Stack<W> {
         } else if !self.datagrams.may_bind(id, local) {
             return Err(Errno::EADDRINUSE);
         }
-        self.datagram_block(id)?.local = local;
+        let block = self.datagram_block(id)?;
+        block.local = local;
+        block.bound = local;
         Ok(())
     }
 
@@ -282,7 +288,9 @@ impl<W: Wire> Stack<W> {
     /// ENETUNREACH, EACCES for a broadcast that was not allowed, EAGAIN if there is no port left.
     pub fn datagram_connect(&mut self, id: DatagramId, remote: Option<SocketAddrV4>) -> KResult<()> {
         let Some(mut remote) = remote else {
-            self.datagram_block(id)?.remote = None;
+            let block = self.datagram_block(id)?;
+            block.remote = None;
+            block.local = block.bound;
             return Ok(());
         };
         let hop = self.links.hop(*remote.ip())?;
@@ -337,7 +345,8 @@ impl<W: Wire> Stack<W> {
         let local = self.datagram_block(id)?.local;
         let source =
             if local.ip().is_unspecified() || local.ip().is_multicast() { hop.source } else { *local.ip() };
-        let payload = self.payload_mut(own_header + length);
+        let payload =
+            if header_included { self.packet_mut(length) } else { self.payload_mut(own_header + length) };
         if length > 0 {
             from.read_whole(&mut payload[own_header..])?;
         }
@@ -388,8 +397,7 @@ impl<W: Wire> Stack<W> {
         let block = self.datagram_block(id)?;
         block.shared.check_error()?;
         let Some(datagram) = block.queue.front() else {
-            let nobody = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
-            let end = Received { copied: 0, whole: 0, from: nobody };
+            let end = Received { copied: 0, whole: 0, from: NOWHERE };
             return Ok(block.shut.receive.then_some(end));
         };
         let wanted = datagram.bytes.len().min(to.remaining());

@@ -1,8 +1,7 @@
 //! What `/proc/net` tells.
 
-use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt::{self, Write};
+use core::fmt;
 use core::net::{Ipv4Addr, SocketAddrV4};
 
 use super::address::NOWHERE;
@@ -12,14 +11,15 @@ use super::interface::{Counters, Link};
 use super::service::with;
 use super::stack::Stack;
 use crate::devices::network::Network;
-use crate::errno::{Errno, KResult};
+use crate::errno::KResult;
+use crate::fs::proc::text::{Text, put};
 
 /// Writes a file's content while the stack stands still.
-fn text(write: impl FnOnce(&mut String, &mut Stack<Network>) -> fmt::Result) -> KResult<Vec<u8>> {
+fn text(write: impl FnOnce(&mut Text, &mut Stack<Network>)) -> KResult<Vec<u8>> {
     with(|stack| {
-        let mut text = String::new();
-        write(&mut text, stack).map_err(|_| Errno::ENOMEM)?;
-        Ok(text.into_bytes())
+        let mut text = Text::new();
+        write(&mut text, stack);
+        text.finish()
     })
 }
 
@@ -37,13 +37,9 @@ impl fmt::Display for Shown {
 }
 
 /// A line that is filled with blanks to `width`.
-fn line(out: &mut String, width: usize, arguments: fmt::Arguments<'_>) -> fmt::Result {
-    let start = out.len();
-    out.write_fmt(arguments)?;
-    while out.len() < start + width {
-        out.push(' ');
-    }
-    out.write_char('\n')
+fn line(out: &mut Text, width: usize, arguments: fmt::Arguments<'_>) {
+    out.put_padded(width, arguments);
+    out.bytes(b"\n");
 }
 
 /// `/proc/net/dev`
@@ -52,21 +48,21 @@ fn line(out: &mut String, width: usize, arguments: fmt::Arguments<'_>) -> fmt::R
 /// ENOMEM.
 pub fn devices() -> KResult<Vec<u8>> {
     text(|out, stack| {
-        out.push_str(concat!(
+        let head = concat!(
             "Inter-|   Receive                                                |  Transmit\n",
             " face |bytes    packets errs drop fifo frame compressed multicast",
             "|bytes    packets errs drop fifo colls carrier compressed\n",
-        ));
+        );
+        out.bytes(head.as_bytes());
         for link in Link::ALL {
             let Some(interface) = stack.links.get(link) else { continue };
             let Counters { packets, bytes, errors, dropped } = interface.received;
-            write!(out, "{:>6}: {bytes:>7} {packets:>7} {errors:>4} {dropped:>4}", link.name())?;
-            write!(out, " {:>4} {:>5} {:>10} {:>9}", 0, 0, 0, 0)?;
+            put!(out, "{:>6}: {bytes:>7} {packets:>7} {errors:>4} {dropped:>4}", link.name());
+            put!(out, " {:>4} {:>5} {:>10} {:>9}", 0, 0, 0, 0);
             let Counters { packets, bytes, errors, dropped } = interface.sent;
-            write!(out, " {bytes:>8} {packets:>7} {errors:>4} {dropped:>4}")?;
-            writeln!(out, " {:>4} {:>5} {:>7} {:>10}", 0, 0, 0, 0)?;
+            put!(out, " {bytes:>8} {packets:>7} {errors:>4} {dropped:>4}");
+            put!(out, " {:>4} {:>5} {:>7} {:>10}\n", 0, 0, 0, 0);
         }
-        Ok(())
     })
 }
 
@@ -78,7 +74,7 @@ pub fn routes() -> KResult<Vec<u8>> {
     const WIDTH: usize = 127;
     text(|out, stack| {
         let head = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT";
-        line(out, WIDTH, format_args!("{head}"))?;
+        line(out, WIDTH, format_args!("{head}"));
         for route in stack.links.routes.iter() {
             let gateway = number(route.gateway.unwrap_or(Ipv4Addr::UNSPECIFIED));
             let flags = 1 | u32::from(route.gateway.is_some()) << 1 | u32::from(route.to.prefix == 32) << 2;
@@ -90,9 +86,8 @@ pub fn routes() -> KResult<Vec<u8>> {
                 format_args!(
                     "{name}\t{to:08X}\t{gateway:08X}\t{flags:04X}\t0\t0\t{metric}\t{mask:08X}\t0\t0\t0"
                 ),
-            )?;
+            );
         }
-        Ok(())
     })
 }
 
@@ -104,7 +99,7 @@ pub fn tcp() -> KResult<Vec<u8>> {
     const WIDTH: usize = 149;
     text(|out, stack| {
         let head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode";
-        line(out, WIDTH, format_args!("{head}"))?;
+        line(out, WIDTH, format_args!("{head}"));
         let known = stack.tcp.iter().filter(|block| block.listener.is_some() || block.connection.is_some());
         for (index, block) in known.enumerate() {
             let (unread, unsent) = match &block.listener {
@@ -119,9 +114,8 @@ pub fn tcp() -> KResult<Vec<u8>> {
                 format_args!(
                     "{index:4}: {local} {remote} {state:02X} {unsent:08X}:{unread:08X} 00:00000000 00000000 {user:5}        0 0 1 0000000000000000 100 0 0 10 0"
                 ),
-            )?;
+            );
         }
-        Ok(())
     })
 }
 
@@ -129,7 +123,7 @@ fn datagrams(wanted: fn(Kind) -> bool) -> KResult<Vec<u8>> {
     const WIDTH: usize = 127;
     text(|out, stack| {
         let head = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops";
-        line(out, WIDTH, format_args!("{head}"))?;
+        line(out, WIDTH, format_args!("{head}"));
         let known = stack.datagrams.iter().filter(|block| wanted(block.kind));
         for (index, block) in known.enumerate() {
             let shown = match block.kind {
@@ -148,9 +142,8 @@ fn datagrams(wanted: fn(Kind) -> bool) -> KResult<Vec<u8>> {
                 format_args!(
                     "{index:5}: {local} {remote} {state:02X} 00000000:{queued:08X} 00:00000000 00000000 {user:5}        0 0 2 0000000000000000 {dropped}"
                 ),
-            )?;
+            );
         }
-        Ok(())
     })
 }
 
@@ -176,14 +169,13 @@ pub fn raw() -> KResult<Vec<u8>> {
 /// ENOMEM.
 pub fn neighbours() -> KResult<Vec<u8>> {
     text(|out, stack| {
-        writeln!(out, "IP address       HW type     Flags       HW address            Mask     Device")?;
+        put!(out, "IP address       HW type     Flags       HW address            Mask     Device\n");
         for (address, hardware) in stack.links.neighbours().iter() {
             let flags = if hardware.is_some() { 2 } else { 0 };
             let [a, b, c, d, e, f] = hardware.unwrap_or_default();
-            write!(out, "{:<16} 0x1         0x{flags:<10x}", address)?;
-            writeln!(out, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}     *        eth0")?;
+            put!(out, "{:<16} 0x1         0x{flags:<10x}", address);
+            put!(out, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}     *        eth0\n");
         }
-        Ok(())
     })
 }
 

@@ -15,9 +15,9 @@ use crate::time::abi::Timespec;
 fn send_one(file: &SocketFile, at: UserAddr, flags: u32) -> KResult<usize> {
     let header = Header::read(at)?;
     let vector = header.vector()?;
-    let to = match header.name {
+    let to = match header.name_length {
         0 => None,
-        name => Some(Address::read(UserAddr(name), header.name_length)?),
+        length => Some(Address::read(UserAddr(header.name), length)?),
     };
     file.socket().send(&mut vector.source(), file.waiting(flags), flags, to)
 }

@@ -108,13 +108,6 @@ pub fn set(socket: &Socket, level: i32, option: i32, value: UserAddr, length: i3
 }
 
 fn set_any(socket: &Socket, option: i32, number: i32, value: UserAddr, length: usize) -> KResult<()> {
-    if let Some(bit) = bit(option) {
-        if number != 0 {
-            socket.remembered.fetch_or(bit, Ordering::Relaxed);
-        } else {
-            socket.remembered.fetch_and(!bit, Ordering::Relaxed);
-        }
-    }
     let on = number != 0;
     let forced = matches!(option, number::SEND_BUFFER_FORCE | number::RECEIVE_BUFFER_FORCE);
     if forced && !current().process.credentials().is_privileged() {
@@ -153,8 +146,14 @@ fn set_any(socket: &Socket, option: i32, number: i32, value: UserAddr, length: u
                 options.receive_buffer = receive;
             }
             (number::PRIORITY | number::RECEIVE_LOW_WATER | number::LINGER, _) => {}
-            (option, _) if bit(option).is_some() => {}
-            _ => return Err(Errno::ENOPROTOOPT),
+            (option, _) => {
+                let bit = bit(option).ok_or(Errno::ENOPROTOOPT)?;
+                if on {
+                    socket.remembered.fetch_or(bit, Ordering::Relaxed);
+                } else {
+                    socket.remembered.fetch_and(!bit, Ordering::Relaxed);
+                }
+            }
         }
         Ok(())
     })
@@ -268,12 +267,25 @@ fn any_option(socket: &Socket, option: i32) -> KResult<Vec<u8>> {
             return Ok(Vec::from(time_value(&socket.send_limit).as_bytes()));
         }
         number::PEER_NAME => return Ok(Vec::from(encode(socket.remote()?))),
-        option => match bit(option) {
-            Some(bit) => i32::from(socket.remembered.load(Ordering::Relaxed) & bit != 0),
-            None => return Err(Errno::ENOPROTOOPT),
-        },
+        option => is_on(socket, &options, option)?.into(),
     };
     Ok(Vec::from(number.to_ne_bytes()))
+}
+
+/// An option that is on or off.
+fn is_on(socket: &Socket, options: &Options, option: i32) -> KResult<bool> {
+    Ok(match (option, options) {
+        (number::REUSE_ADDRESS, Options::Stream(options, _)) => options.reuse_address,
+        (number::REUSE_ADDRESS, Options::Datagram(options)) => options.reuse_address,
+        (number::REUSE_PORT, Options::Stream(options, _)) => options.reuse_port,
+        (number::REUSE_PORT, Options::Datagram(options)) => options.reuse_port,
+        (number::KEEP_ALIVE, Options::Stream(options, _)) => options.keep_alive,
+        (number::BROADCAST, Options::Datagram(options)) => options.broadcast,
+        (option, _) => {
+            let bit = bit(option).ok_or(Errno::ENOPROTOOPT)?;
+            socket.remembered.load(Ordering::Relaxed) & bit != 0
+        }
+    })
 }
 
 fn other_option(socket: &Socket, level: i32, option: i32) -> KResult<i32> {

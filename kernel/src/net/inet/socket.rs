@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::any::Any;
 use core::net::SocketAddrV4;
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use smoltcp::wire::IpProtocol;
 
@@ -45,7 +45,7 @@ pub struct Socket {
     pub receive_limit: TimeLimit,
     /// `SO_SNDTIMEO`
     pub send_limit: TimeLimit,
-    /// Options that are remembered for those who ask, a bit each.
+    /// Options that are remembered for those who ask, a bit each; those that mean something to the stack are there.
     pub remembered: AtomicU32,
 }
 
@@ -171,12 +171,20 @@ impl Socket {
         let mut wait = Wait::new(&self.receive_limit);
         loop {
             match with(|stack| stack.tcp_accept(id)) {
-                Ok((child, shared, from)) => return Ok((Self::new(Which::Stream(child), shared), from)),
+                Ok((child, shared, from)) => {
+                    let child = Self::new(Which::Stream(child), shared);
+                    // What the stack knows of options it has handed on already.
+                    child.receive_limit.set(self.receive_limit.get());
+                    child.send_limit.set(self.send_limit.get());
+                    child.remembered.store(self.remembered.load(Ordering::Relaxed), Ordering::Relaxed);
+                    return Ok((child, from));
+                }
                 Err(Errno::EAGAIN) => {}
                 Err(error) => return Err(error),
             }
+            // An error is for others, whom it stays for: it is no reason to look again.
             let ends = PollEvents::READABLE | PollEvents::HUP;
-            wait.until(waiting, &self.shared.can_read, || self.shared.has(ends))?;
+            wait.until(waiting, &self.shared.can_read, || self.shared.events().intersects(ends))?;
         }
     }
 
@@ -401,7 +409,7 @@ impl Socket {
         }
     }
 
-    /// The error that is reported by `SO_ERROR`, which ends an attempt to connect.
+    /// The error that is reported by `SO_ERROR`. That of an attempt to connect is told by this or by `connect(2)`, not by both.
     pub fn take_error(&self) -> i32 {
         self.shared.take_error()
     }
@@ -424,7 +432,7 @@ impl Socket {
     fn linger(&self, id: TcpId) {
         let asked = with(|stack| {
             let block = stack.tcp.get(id).ok_or(Errno::EBADF)?;
-            Ok(block.options.linger.filter(|_| block.attempt == Attempt::None && block.queues().1 > 0))
+            Ok(block.options.linger.filter(|_| block.attempt != Attempt::Made && block.queues().1 > 0))
         });
         let Ok(Some(seconds @ 1..)) = asked else { return };
         let limit = TimeLimit::none();

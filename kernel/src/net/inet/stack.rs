@@ -107,8 +107,12 @@ impl<W: Wire> Stack<W> {
 
     /// Room for `length` bytes that [`Self::send_packet`] sends.
     pub(super) fn payload_mut(&mut self, length: usize) -> &mut [u8] {
-        // One that brings its own header has it there too.
         &mut self.buffer[ETHERNET_HEADER + IPV4_HEADER..][..length]
+    }
+
+    /// Room for a packet of `length` bytes, at most [`LONGEST_PACKET`], that [`Self::send_with_header`] sends.
+    pub(super) fn packet_mut(&mut self, length: usize) -> &mut [u8] {
+        &mut self.buffer[ETHERNET_HEADER..][..length]
     }
 
     /// Sends what is in [`Self::payload_mut`], in several packets if it must.
@@ -169,7 +173,7 @@ impl<W: Wire> Stack<W> {
         }
     }
 
-    /// Sends the packet of `length` bytes in [`Self::payload_mut`] that has its own header (`IP_HDRINCL`).
+    /// Sends the packet of `length` bytes in [`Self::packet_mut`], which has its own header (`IP_HDRINCL`).
     ///
     /// # Errors
     /// EINVAL if it is none, EMSGSIZE.
@@ -179,7 +183,7 @@ impl<W: Wire> Stack<W> {
             return Err(Errno::EMSGSIZE);
         }
         self.identification = self.identification.wrapping_add(1);
-        let bytes = &mut self.buffer[IPV4_HEADER..][..ETHERNET_HEADER + length];
+        let bytes = &mut self.buffer[..ETHERNET_HEADER + length];
         let mut packet = Ipv4Packet::new_unchecked(&mut bytes[ETHERNET_HEADER..]);
         if length < IPV4_HEADER || packet.version() != 4 {
             return Err(Errno::EINVAL);
@@ -287,7 +291,9 @@ impl<W: Wire> Stack<W> {
             return None;
         };
         let (from, to) = (packet.src_addr(), packet.dst_addr());
-        let strange = link == Link::Ethernet && (from.is_loopback() || to.is_loopback());
+        // Nobody there has our addresses.
+        let strange =
+            link == Link::Ethernet && (self.links.is_own(from) || from.is_loopback() || to.is_loopback());
         let from_all = from.is_multicast() || from.is_broadcast() || self.links.is_broadcast(link, from);
         let broadcast = self.links.is_broadcast(link, to);
         let ours = broadcast || to.is_multicast() || self.links.is_own(to);

@@ -9,62 +9,21 @@ use super::message::Ancillary;
 use super::message_calls::send_to;
 use super::socket::Socket;
 use crate::errno::{Errno, KResult};
-use crate::fs::file::OpenFile;
-use crate::fs::flags::{O_CLOEXEC, O_NONBLOCK};
 use crate::fs::io::{IoDst, IoSrc};
-use crate::fs::table::{Fd, OnExec, close, install, usable_file};
+use crate::fs::table::{check_room, close};
 use crate::mm::UserAddr;
 use crate::net::address::write_with_length;
-use crate::net::flags;
-use crate::net::waiting::Waiting;
+use crate::net::file::{self, RAW, TYPE_MASK, TYPES, check_open_flags, install_socket};
 use crate::syscall::{Call, SysResult};
 
-/// The bits of a socket's type that are no flags.
-const TYPE_MASK: u32 = 0xf;
-const RAW: u32 = 3;
-/// One past the highest type there is.
-const TYPES: u32 = 11;
-
 /// An open file that is known to be a socket.
-pub struct SocketFile(Arc<OpenFile>);
-
-impl SocketFile {
-    /// The socket behind a descriptor.
-    ///
-    /// # Errors
-    /// EBADF, ENOTSOCK.
-    #[inline]
-    pub fn of(fd: i32) -> KResult<Self> {
-        let file = usable_file(Fd(fd))?;
-        if file.ops_as::<Socket>().is_some() { Ok(Self(file)) } else { Err(Errno::ENOTSOCK) }
-    }
-
-    /// The socket.
-    ///
-    /// # Panics
-    /// Never: it was looked at before.
-    #[inline]
-    pub fn socket(&self) -> &Socket {
-        match self.0.ops_as::<Socket>() {
-            Some(socket) => socket,
-            None => unreachable!("a socket is always one"),
-        }
-    }
-
-    /// Whether a call with `flags` may wait.
-    #[inline]
-    pub fn waiting(&self, flags: u32) -> Waiting {
-        if flags & flags::DO_NOT_WAIT != 0 { Waiting::No } else { Waiting::of(&self.0) }
-    }
-}
+pub type SocketFile = file::SocketFile<Socket>;
 
 /// Says what kind of socket is wanted, and with which flags of open files.
 fn wanted(call: &Call<'_>) -> KResult<(SocketType, u32)> {
     let (family, kind, protocol) = (call.int(0), call.uint(1), call.int(2));
     let open_flags = kind & !TYPE_MASK;
-    if open_flags & !(O_CLOEXEC | O_NONBLOCK) != 0 {
-        return Err(Errno::EINVAL);
-    }
+    check_open_flags(open_flags)?;
     if family != i32::from(address::FAMILY_UNIX) {
         return Err(Errno::EAFNOSUPPORT);
     }
@@ -83,20 +42,16 @@ fn wanted(call: &Call<'_>) -> KResult<(SocketType, u32)> {
     Ok((kind, open_flags))
 }
 
-fn install_socket(socket: Arc<Socket>, open_flags: u32) -> KResult<Fd> {
-    install(socket.open(open_flags), OnExec::close_if(open_flags & O_CLOEXEC != 0))
-}
-
 pub fn socket(call: &mut Call<'_>) -> SysResult {
     let (kind, flags) = wanted(call)?;
-    Ok(install_socket(Socket::new(kind), flags)?.0 as u64)
+    Ok(install_socket(Socket::new(kind).open(flags), flags)?.0 as u64)
 }
 
 pub fn socketpair(call: &mut Call<'_>) -> SysResult {
     let (kind, flags) = wanted(call)?;
     let [first, second] = bind::pair(kind);
-    let first = install_socket(first, flags)?;
-    let second = match install_socket(second, flags) {
+    let first = install_socket(first.open(flags), flags)?;
+    let second = match install_socket(second.open(flags), flags) {
         Ok(second) => second,
         Err(error) => {
             close(first)?;
@@ -130,12 +85,11 @@ pub fn connect(call: &mut Call<'_>) -> SysResult {
 }
 
 fn accept_with(call: &Call<'_>, open_flags: u32) -> SysResult {
-    if open_flags & !(O_CLOEXEC | O_NONBLOCK) != 0 {
-        return Err(Errno::EINVAL);
-    }
+    check_open_flags(open_flags)?;
     let file = SocketFile::of(call.int(0))?;
+    check_room()?;
     let (socket, client) = file.socket().accept(file.waiting(0))?;
-    let fd = install_socket(socket, open_flags)?;
+    let fd = install_socket(socket.open(open_flags), open_flags)?;
     let (to, length_at) = (call.user(1), call.user(2));
     if !to.is_null()
         && let Err(error) = write_with_length(&address::encode(named(client.name())), to, length_at)

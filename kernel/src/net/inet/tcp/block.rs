@@ -9,6 +9,7 @@ use smoltcp::socket::tcp;
 
 use super::TcpId;
 use crate::fs::poll::PollEvents;
+use crate::net::inet::address::NOWHERE;
 use crate::net::inet::engine::Connection;
 use crate::net::inet::interface::Link;
 use crate::net::inet::shared::{Condition, Shared};
@@ -117,8 +118,10 @@ impl Default for Options {
 pub enum Attempt {
     /// There was none, or its end has been told.
     None,
-    /// It goes on, or its end has not been told.
+    /// It goes on, or has failed and that has not been told.
     Made,
+    /// The connection came about, and that has not been told. What is done with it does not depend on that.
+    Succeeded,
 }
 
 /// One TCP socket.
@@ -127,8 +130,8 @@ pub struct Block {
     pub shared: Arc<Shared>,
     /// This end; port 0 if it has none yet.
     pub local: SocketAddrV4,
-    /// The program chose the port.
-    pub bound: bool,
+    /// What `bind(2)` made of it, which is what is left of it without a connection; port 0 without that call.
+    pub bound: SocketAddrV4,
     /// The other end.
     pub remote: Option<SocketAddrV4>,
     /// Which way the other end is reached: through what and to whom.
@@ -166,8 +169,8 @@ impl Block {
     pub fn new(options: Options, user: u32) -> Self {
         Self {
             shared: Arc::new(Shared::new(UNCONNECTED)),
-            local: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0),
-            bound: false,
+            local: NOWHERE,
+            bound: NOWHERE,
             remote: None,
             way: (Link::Loopback, Ipv4Addr::UNSPECIFIED),
             options,
@@ -206,10 +209,19 @@ impl Block {
         matches!(self.state(), State::SynSent | State::SynReceived)
     }
 
-    /// Bytes to be read, and bytes that were sent but not acknowledged.
+    /// Bytes to be read, and bytes that were sent but not acknowledged, while they still may be.
     pub fn queues(&self) -> (usize, usize) {
-        let socket = self.connection.as_ref().map(Connection::socket);
-        socket.map_or((0, 0), |socket| (socket.recv_queue(), socket.send_queue()))
+        let Some(connection) = &self.connection else { return (0, 0) };
+        let socket = connection.socket();
+        let unsent = if self.state() == State::Closed { 0 } else { socket.send_queue() };
+        (socket.recv_queue(), unsent)
+    }
+
+    /// The time that the protocol machine is told. When TIME_WAIT is over it forgets all, also what it has received; it does
+    /// not hear of that moment while there is something to be read.
+    pub fn time(&self, now: Nanoseconds) -> Nanoseconds {
+        let is_read_late = self.state() == State::TimeWait && self.queues().0 > 0;
+        if is_read_late { now.min(self.heard + WITHIN_TIME_WAIT) } else { now }
     }
 
     /// What the socket is ready for.
@@ -240,6 +252,9 @@ impl Block {
         self.shared.publish(self.condition());
     }
 }
+
+/// Less than TIME_WAIT lasts with smoltcp, and more than any other of its timers in that state.
+const WITHIN_TIME_WAIT: Nanoseconds = Nanoseconds::from_seconds(5);
 
 /// What `poll(2)` says of a socket that is not connected.
 const UNCONNECTED: PollEvents = PollEvents::WRITABLE.union(PollEvents::HUP);

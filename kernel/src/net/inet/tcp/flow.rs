@@ -10,6 +10,7 @@ use smoltcp::wire::{Ipv4Packet, TcpPacket};
 use super::block::{Attempt, Block, Listener, State};
 use super::{Ends, TcpId};
 use crate::errno::Errno;
+use crate::mm::frames;
 use crate::net::inet::engine::Connection;
 use crate::net::inet::interface::Link;
 use crate::net::inet::stack::Stack;
@@ -23,8 +24,10 @@ const ARRIVE_TIME: Nanoseconds = Nanoseconds::from_seconds(63);
 const ANSWER_TIME: Nanoseconds = Nanoseconds::from_seconds(924);
 /// How long the other end may take to end after the program is gone (`net.ipv4.tcp_fin_timeout`).
 pub(super) const ORPHAN_TIME: Nanoseconds = Nanoseconds::from_seconds(60);
-/// Most connections that no program has any more.
-const MOST_ORPHANS: usize = 64;
+/// So many connections that no program has any more may stay until they are over, and then for as long as TIME_WAIT lasts.
+const FEW_ORPHANS: usize = 64;
+/// Most of them that are not over. It is what many buffers may cost, so there are fewer when memory is short.
+const MOST_ORPHANS: usize = 1024;
 /// A deadline that the protocol machine does nothing about must not keep the CPU busy.
 const SHORTEST_WAIT: Nanoseconds = Nanoseconds::from_millis(1);
 
@@ -177,10 +180,10 @@ impl<W: Wire> Stack<W> {
     pub(super) fn tcp_pump(&mut self, id: TcpId) {
         let Some(block) = self.tcp.blocks.get_mut(&id) else { return };
         let (link, next) = block.way;
+        let now = block.time(self.now);
         if let Some(connection) = &mut block.connection {
             let engine = &mut self.engines[link as usize];
-            while let Some(length) = engine.output(self.now, connection, &mut self.buffer[ETHERNET_HEADER..])
-            {
+            while let Some(length) = engine.output(now, connection, &mut self.buffer[ETHERNET_HEADER..]) {
                 self.links.send(self.now, link, next, &mut self.buffer[..ETHERNET_HEADER + length]);
             }
         }
@@ -202,6 +205,9 @@ impl<W: Wire> Stack<W> {
             }
         }
         let Some(block) = self.tcp.blocks.get_mut(&id) else { return };
+        if block.attempt == Attempt::Made && !block.is_connecting() && state != State::Closed {
+            block.attempt = Attempt::Succeeded;
+        }
         if block.orphan {
             // There is nobody to read it.
             let unwanted = block.queues().0 > 0;
@@ -259,6 +265,7 @@ impl<W: Wire> Stack<W> {
         let now = self.now;
         let Some(block) = self.tcp.blocks.get_mut(&id) else { return };
         let state = block.state();
+        let ends_at = block.time(Nanoseconds(u64::MAX));
         let Some(connection) = &mut block.connection else {
             self.tcp.set_deadline(id, None);
             return;
@@ -266,6 +273,8 @@ impl<W: Wire> Stack<W> {
         let options = &block.options;
         let unsent = connection.socket().send_queue() > 0;
         let patience = match state {
+            // What it has not sent stays with it, and goes nowhere.
+            State::Closed => None,
             State::SynSent => Some(CONNECT_TIME),
             State::SynReceived => Some(ARRIVE_TIME),
             _ if block.orphan && state != State::TimeWait => Some(ORPHAN_TIME),
@@ -290,7 +299,7 @@ impl<W: Wire> Stack<W> {
             }
         }
         let next = self.engines[block.way.0 as usize].deadline(now, connection);
-        let next = next.map(|next| next.max(now + SHORTEST_WAIT));
+        let next = next.filter(|next| *next <= ends_at).map(|next| next.max(now + SHORTEST_WAIT));
         let deadline = next.into_iter().chain(give_up).min();
         self.tcp.set_deadline(id, deadline);
     }
@@ -339,12 +348,16 @@ impl<W: Wire> Stack<W> {
             block.give_up = None;
         }
         self.tcp.orphans.push_back(id);
-        while self.tcp.orphans.len() > MOST_ORPHANS {
-            let Some(&oldest) = self.tcp.orphans.front() else { break };
-            let over = self.tcp.get(oldest).is_none_or(|block| block.state() == State::TimeWait);
-            if !over {
-                self.give_up(oldest, Errno::ETIMEDOUT);
+        while self.tcp.orphans.len() > FEW_ORPHANS {
+            let is_over = |id| self.tcp.get(id).is_none_or(|block| block.state() == State::TimeWait);
+            let over = self.tcp.orphans.iter().copied().find(|&id| is_over(id));
+            if let Some(over) = over {
+                self.tcp.remove(over);
+                continue;
             }
+            let bearable = self.tcp.orphans.len() <= MOST_ORPHANS && !frames::is_short();
+            let Some(&oldest) = self.tcp.orphans.front().filter(|_| !bearable) else { break };
+            self.give_up(oldest, Errno::ETIMEDOUT);
             self.tcp.remove(oldest);
         }
     }

@@ -3,13 +3,14 @@
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::{Ipv4Addr, SocketAddrV4};
+use core::net::SocketAddrV4;
 
 use super::block::{Attempt, Block, Listener, Options, State};
 use super::flow::configure;
 use super::{Ends, TcpId, ports};
 use crate::errno::{Errno, KResult};
 use crate::fs::io::{IoDst, IoSrc};
+use crate::net::inet::address::NOWHERE;
 use crate::net::inet::engine::Connection;
 use crate::net::inet::shared::Shared;
 use crate::net::inet::stack::Stack;
@@ -85,14 +86,14 @@ impl<W: Wire> Stack<W> {
         self.tcp.ports.enter(id, local.port());
         let block = self.block(id)?;
         block.local = local;
-        block.bound = true;
+        block.bound = local;
         Ok(())
     }
 
     /// Has it wait for connections (`listen(2)`).
     ///
     /// # Errors
-    /// EINVAL if it is connected, EADDRINUSE.
+    /// EINVAL if it is connected, or has not told what became of an attempt to be; EADDRINUSE.
     pub fn tcp_listen(&mut self, id: TcpId, backlog: i32) -> KResult<()> {
         // A negative number is a large one, as always.
         let backlog = (backlog as u32).min(MOST_WAITING) as usize;
@@ -101,9 +102,10 @@ impl<W: Wire> Stack<W> {
             listener.backlog = backlog;
             return Ok(());
         }
-        if block.connection.is_some() {
+        if block.connection.is_some() || block.attempt != Attempt::None {
             return Err(Errno::EINVAL);
         }
+        block.failed = false;
         let local = block.local;
         if local.port() == 0 {
             self.tcp_bind(id, local)?;
@@ -135,7 +137,7 @@ impl<W: Wire> Stack<W> {
     /// of an attempt.
     pub fn tcp_connect(&mut self, id: TcpId, mut remote: SocketAddrV4) -> KResult<()> {
         let block = self.block(id)?;
-        if block.attempt == Attempt::Made {
+        if block.attempt != Attempt::None {
             if block.is_connecting() {
                 return Err(Errno::EALREADY);
             }
@@ -165,7 +167,9 @@ impl<W: Wire> Stack<W> {
                 let ends = Ends { local: SocketAddrV4::new(*local.ip(), port), remote };
                 let users = self.tcp.ports.users(port);
                 self.tcp.connections.contains_key(&ends)
-                    || users.iter().any(|&user| self.tcp.get(user).is_some_and(|block| block.bound))
+                    || users
+                        .iter()
+                        .any(|&user| self.tcp.get(user).is_some_and(|block| block.bound != NOWHERE))
             };
             let port = ports::in_turn(seed).find(|&port| !taken(port)).ok_or(Errno::EADDRNOTAVAIL)?;
             local.set_port(port);
@@ -210,21 +214,28 @@ impl<W: Wire> Stack<W> {
         if block.is_connecting() {
             return Err(Errno::EINPROGRESS);
         }
+        let is_over = block.failed || (block.attempt == Attempt::Succeeded && block.state() == State::Closed);
         block.attempt = Attempt::None;
-        if !block.failed {
+        if !is_over {
             return Ok(());
         }
-        // The port was for that attempt, unless the program chose it.
-        block.remote = None;
-        let forget = !block.bound;
-        if forget {
-            block.local = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
-        }
         let result = block.shared.check_error();
-        if forget {
-            self.tcp.ports.leave(id);
+        self.tcp.disconnect(id);
+        self.unname(id);
+        if let Some(block) = self.tcp.get(id) {
+            block.publish();
         }
         result.and(Err(Errno::ECONNABORTED))
+    }
+
+    /// Without a connection it has no other end, and this one is as `bind(2)` made it.
+    fn unname(&mut self, id: TcpId) {
+        let Some(block) = self.tcp.get_mut(id) else { return };
+        block.remote = None;
+        block.local = block.bound;
+        if block.bound == NOWHERE {
+            self.tcp.ports.leave(id);
+        }
     }
 
     /// Takes a connection that waits to be accepted.
@@ -424,10 +435,12 @@ impl<W: Wire> Stack<W> {
         }
         self.tcp_pump(id);
         self.tcp.disconnect(id);
+        self.unname(id);
         let block = self.block(id)?;
         block.attempt = Attempt::None;
-        block.remote = None;
         block.failed = false;
+        block.shut_receive = false;
+        block.shut_send = false;
         block.publish();
         Ok(())
     }

@@ -117,3 +117,60 @@ fn a_machine_talks_to_itself_at_once() {
     world.pass(seconds(60));
     assert_eq!(world.machines[A].tcp.iter().count(), 1);
 }
+
+#[test]
+fn packets_with_their_own_header_may_be_as_long_as_there_are() {
+    let mut world = World::new(NONE, 18);
+    let protocol = smoltcp::wire::IpProtocol::from(200);
+    let (raw, _) = world.machines[A].datagram_open(Kind::Raw(protocol), 0);
+    world.machines[A].datagram_set_options(raw, |options| options.header_included = true).unwrap();
+    let packet = |length: usize, to: Ipv4Addr| {
+        let mut bytes: Vec<u8> = (0..length).map(|index| byte(index, 6)).collect();
+        bytes[..20].fill(0);
+        (bytes[0], bytes[8], bytes[9]) = (0x45, 64, 200);
+        bytes[16..20].copy_from_slice(&to.octets());
+        bytes
+    };
+    let own = Ipv4Addr::LOCALHOST;
+    for length in [20, 1500, 65_515, 65_516, 65_535] {
+        let sent = packet(length, own);
+        assert_eq!(world.send_datagram(A, raw, &sent, Some(SocketAddrV4::new(own, 0))), Ok(length));
+        let (came, _) = world.receive_datagram(A, raw).unwrap().unwrap();
+        assert!(came.len() == length && came[20..] == sent[20..], "{length} bytes");
+    }
+    for (length, to, error) in [
+        (65_536, own, Errno::EMSGSIZE),
+        (70_000, own, Errno::EMSGSIZE),
+        (1501, address(B), Errno::EMSGSIZE),
+        (65_516, address(B), Errno::EMSGSIZE),
+    ] {
+        let result = world.send_datagram(A, raw, &packet(length, to), Some(SocketAddrV4::new(to, 0)));
+        assert_eq!(result, Err(error), "{length} bytes to {to}");
+    }
+    assert_eq!(world.send_datagram(A, raw, &[0x45; 19], Some(at(B, 0))), Err(Errno::EINVAL));
+    assert_eq!(world.send_datagram(A, raw, &[0x4f; 59], Some(at(B, 0))), Err(Errno::EINVAL));
+    assert_eq!(world.send_datagram(A, raw, &packet(1500, address(B)), Some(at(B, 0))), Ok(1500));
+}
+
+#[test]
+fn who_is_not_connected_any_more_has_the_name_that_was_bound() {
+    let mut world = World::new(NONE, 19);
+    let nowhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+    for bound in [None, Some(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 53)), Some(at(A, 54))] {
+        let (id, _) = world.machines[A].datagram_open(Kind::Udp, 0);
+        if let Some(bound) = bound {
+            world.machines[A].datagram_bind(id, bound).unwrap();
+        }
+        world.machines[A].datagram_connect(id, Some(at(B, 9))).unwrap();
+        let local = world.machines[A].datagrams.get(id).unwrap().local;
+        assert!(*local.ip() == address(A) && local.port() != 0);
+        world.machines[A].datagram_connect(id, None).unwrap();
+        assert_eq!(world.machines[A].datagrams.get(id).unwrap().local, bound.unwrap_or(nowhere));
+        // The way to itself is another.
+        let here = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9);
+        world.machines[A].datagram_connect(id, Some(here)).unwrap();
+        let source = bound.map_or(Ipv4Addr::UNSPECIFIED, |bound| *bound.ip());
+        let source = if source.is_unspecified() { Ipv4Addr::LOCALHOST } else { source };
+        assert_eq!(*world.machines[A].datagrams.get(id).unwrap().local.ip(), source);
+    }
+}

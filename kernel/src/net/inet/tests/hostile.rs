@@ -8,7 +8,7 @@ use platform::Nanoseconds;
 
 use super::super::datagram::Kind;
 use super::super::tcp::{Directions, State};
-use super::world::{A, B, NONE, World, address, seconds};
+use super::world::{A, B, NONE, World, address, at, seconds};
 
 #[test]
 fn frames_of_any_content_do_no_harm() {
@@ -16,7 +16,6 @@ fn frames_of_any_content_do_no_harm() {
     let (_, _, _) = world.pair();
     let (udp, _) = world.machines[B].datagram_open(Kind::Udp, 0);
     world.machines[B].datagram_bind(udp, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 80)).unwrap();
-    world.send_datagram(A, udp, b"", None).unwrap_err();
     let mut seed = 99u64;
     let mut random = move || {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -46,6 +45,42 @@ fn frames_of_any_content_do_no_harm() {
         world.sent[B].lock().unwrap().clear();
     }
     world.pass(seconds(60));
+    // It is as well as before.
+    let (client, _) = world.connect(A, at(B, 80));
+    let (sender, _) = world.machines[A].datagram_open(Kind::Udp, 0);
+    while world.receive_datagram(B, udp).unwrap().is_some() {}
+    world.send_datagram(A, sender, b"still there", Some(at(B, 80))).unwrap();
+    world.pass(seconds(30));
+    assert_eq!(world.machines[A].tcp_attempt_result(client), Ok(()));
+    assert_eq!(world.receive_datagram(B, udp).unwrap().unwrap().0, b"still there");
+}
+
+#[test]
+fn nobody_else_speaks_in_our_name() {
+    let mut world = World::new(NONE, 27);
+    let (sender, _) = world.machines[A].datagram_open(Kind::Udp, 0);
+    let (udp, _) = world.machines[B].datagram_open(Kind::Udp, 0);
+    world.machines[B].datagram_bind(udp, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 80)).unwrap();
+    world.send_datagram(A, sender, b"hello", Some(at(B, 80))).unwrap();
+    world.pass(seconds(1));
+    assert_eq!(world.receive_datagram(B, udp).unwrap().unwrap().0, b"hello");
+    world.send_datagram(A, sender, b"hello", Some(at(B, 80))).unwrap();
+    let mut frame = world.sent[A].lock().unwrap().pop_back().unwrap();
+    for (from, comes) in [
+        (Ipv4Addr::new(10, 0, 0, 9), true),
+        (address(B), false),
+        (Ipv4Addr::LOCALHOST, false),
+        (Ipv4Addr::new(10, 0, 0, 255), false),
+    ] {
+        let mut packet = smoltcp::wire::Ipv4Packet::new_unchecked(&mut frame[14..]);
+        packet.set_src_addr(from);
+        packet.fill_checksum();
+        // No checksum.
+        packet.payload_mut()[6..8].fill(0);
+        world.come[B].lock().unwrap().push_back(frame.clone());
+        world.machines[B].receive();
+        assert_eq!(world.receive_datagram(B, udp).unwrap().is_some(), comes, "from {from}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The stack, on simulated machines.
 
 mod datagrams;
+mod endings;
 mod hostile;
 mod streams;
 mod world;

@@ -5,14 +5,17 @@ use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::thread;
 
-use guest_programs::process::{End, child, wait};
-use guest_programs::sys::{close, read};
-use guest_programs::{Case, call, cases, eq, ok};
+use guest_programs::process::{End, child, kill, wait};
+use guest_programs::sys::{close, read, zeroed};
+use guest_programs::{Case, call, cases, check, eq, err, ok};
 
+use super::connect::disconnect;
 use super::socket::{LOCALHOST, STREAM, bind, events, listener, name, option, pair, socket};
 
 pub const CASES: &[Case] = cases![
     a_listener_shut_wakes_its_accept,
+    an_error_of_before_is_nothing_to_accept,
+    without_a_descriptor_nothing_is_accepted,
     backlog_is_accepted_in_order,
     many_connections: 60,
     a_socket_is_shared_after_fork,
@@ -28,6 +31,50 @@ fn a_listener_shut_wakes_its_accept() {
     eq!(ok!(waiter.join()), Some(guest_programs::Errno(libc::EINVAL)));
     let error = TcpStream::connect((LOCALHOST, port)).err().map(|error| error.kind());
     eq!(error, Some(ErrorKind::ConnectionRefused));
+}
+
+fn an_error_of_before_is_nothing_to_accept() {
+    let (client, server) = pair();
+    let fd = client.as_raw_fd();
+    ok!(call!(SYS_write, fd, b"never read".as_ptr(), 10));
+    drop(server);
+    check!(events(fd, 0, 10_000) & libc::POLLERR != 0);
+    disconnect(fd);
+    ok!(call!(SYS_listen, fd, 5));
+    let limit = libc::timeval { tv_sec: 0, tv_usec: 40_000 };
+    ok!(call!(SYS_setsockopt, fd, libc::SOL_SOCKET, libc::SO_RCVTIMEO, &limit, 16));
+    err!(call!(SYS_accept, fd, 0, 0), EAGAIN);
+    let never = libc::timeval { tv_sec: 0, tv_usec: 0 };
+    ok!(call!(SYS_setsockopt, fd, libc::SOL_SOCKET, libc::SO_RCVTIMEO, &never, 16));
+    let waiter = child(|| {
+        let _ = call!(SYS_accept, fd, 0, 0);
+    });
+    // Whoever waits can be killed.
+    eq!(events(fd, libc::POLLIN, 20) & libc::POLLIN, 0);
+    ok!(kill(waiter, libc::SIGKILL));
+    eq!(wait(waiter), End::Signal(libc::SIGKILL));
+    let port = ok!(name(fd, libc::SYS_getsockname)).port();
+    let _client = ok!(TcpStream::connect((LOCALHOST, port)));
+    ok!(close(ok!(call!(SYS_accept, fd, 0, 0)) as i32));
+}
+
+fn without_a_descriptor_nothing_is_accepted() {
+    let (listener, port) = listener();
+    let fd = listener.as_raw_fd();
+    let mut client = ok!(TcpStream::connect((LOCALHOST, port)));
+    let mut limit: libc::rlimit = zeroed();
+    ok!(call!(SYS_getrlimit, libc::RLIMIT_NOFILE, &raw mut limit));
+    let none = libc::rlimit { rlim_cur: 3, ..limit };
+    ok!(call!(SYS_setrlimit, libc::RLIMIT_NOFILE, &none));
+    let refused = call!(SYS_accept, fd, 0, 0);
+    ok!(call!(SYS_setrlimit, libc::RLIMIT_NOFILE, &limit));
+    err!(refused, EMFILE);
+    let (mut server, _) = ok!(listener.accept());
+    ok!(server.write_all(b"still"));
+    drop(server);
+    let mut text = String::new();
+    ok!(client.read_to_string(&mut text));
+    eq!(text, "still");
 }
 
 fn backlog_is_accepted_in_order() {

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{FromRawFd, RawFd};
 
-use guest_programs::sys::{close, read};
+use guest_programs::sys::{close, read, zeroed};
 use guest_programs::{Case, call, cases, check, eq, err, ok};
 
 use super::socket::{
@@ -19,6 +19,8 @@ pub const CASES: &[Case] = cases![
     connection_refused,
     connection_refused_without_waiting,
     connecting_without_waiting,
+    an_answer_is_kept_without_asking_for_the_connection,
+    connections_are_taken_back,
     unreachable_networks,
 ];
 
@@ -114,6 +116,8 @@ fn connection_refused_without_waiting() {
     eq!(got, libc::POLLIN | libc::POLLOUT | libc::POLLERR | libc::POLLHUP);
     eq!(option(fd, libc::SOL_SOCKET, libc::SO_ERROR), Ok(libc::ECONNREFUSED));
     eq!(option(fd, libc::SOL_SOCKET, libc::SO_ERROR), Ok(0));
+    // It is not over for those who have not been told so by a second call.
+    err!(call!(SYS_listen, fd, 5), EINVAL);
     err!(connect(fd, LOCALHOST, free_port()), ECONNABORTED);
     err!(connect(fd, LOCALHOST, free_port()), EINPROGRESS);
     eq!(events(fd, libc::POLLOUT, 10_000) & libc::POLLERR, libc::POLLERR);
@@ -136,6 +140,50 @@ fn connecting_without_waiting() {
     eq!(ok!(read(fd, &mut [0; 9])), 4);
     ok!(listener.set_nonblocking(true));
     eq!(listener.accept().err().map(|error| error.kind()), Some(ErrorKind::WouldBlock));
+}
+
+fn an_answer_is_kept_without_asking_for_the_connection() {
+    let (listener, port) = listener();
+    let fd = socket(STREAM | NONBLOCK);
+    err!(connect(fd, LOCALHOST, port), EINPROGRESS);
+    let (mut server, _) = ok!(listener.accept());
+    ok!(server.write_all(b"answer"));
+    drop(server);
+    eq!(events(fd, libc::POLLRDHUP, 10_000), libc::POLLRDHUP);
+    ok!(call!(SYS_shutdown, fd, libc::SHUT_WR));
+    // Both directions are over.
+    eq!(events(fd, libc::POLLHUP, 10_000), libc::POLLHUP);
+    let mut buffer = [0; 9];
+    eq!(ok!(read(fd, &mut buffer)), 6);
+    eq!(&buffer[..6], b"answer");
+    eq!(ok!(read(fd, &mut buffer)), 0);
+}
+
+/// Takes a connection or an address back.
+pub fn disconnect(fd: i32) {
+    let none: libc::sockaddr_in = zeroed();
+    ok!(call!(SYS_connect, fd, &none, 16));
+}
+
+fn connections_are_taken_back() {
+    let (listener, port) = listener();
+    for kind in [STREAM, DGRAM] {
+        let fd = socket(kind);
+        ok!(connect(fd, LOCALHOST, port));
+        eq!(ok!(name(fd, libc::SYS_getsockname)).ip(), &LOCALHOST);
+        disconnect(fd);
+        // Linux tells of the port of a connection still, which is anybody's again.
+        let own = ok!(name(fd, libc::SYS_getsockname));
+        eq!(own.ip(), &Ipv4Addr::UNSPECIFIED);
+        check!(kind == STREAM || own.port() == 0);
+        err!(name(fd, libc::SYS_getpeername), ENOTCONN);
+        let fixed = free_port();
+        ok!(bind(fd, Ipv4Addr::UNSPECIFIED, fixed));
+        ok!(connect(fd, LOCALHOST, port));
+        disconnect(fd);
+        eq!(name(fd, libc::SYS_getsockname), Ok(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, fixed)));
+    }
+    drop(listener);
 }
 
 fn unreachable_networks() {

@@ -117,6 +117,13 @@ fn messages() {
     eq!(message.msg_flags, libc::MSG_TRUNC);
     eq!(message.msg_namelen, 16);
     eq!(u16::from_be(from.sin_port), ok!(a.local_addr()).port());
+    // An address of no length is none.
+    message.msg_name = 8 as *mut _;
+    message.msg_namelen = 0;
+    err!(call!(SYS_sendmsg, a.as_raw_fd(), &raw const message, 0), EDESTADDRREQ);
+    ok!(a.connect((LOCALHOST, u16::from_be(to.sin_port))));
+    eq!(ok!(call!(SYS_sendmsg, a.as_raw_fd(), &raw const message, 0)), 5);
+    eq!(ok!(read(b.as_raw_fd(), &mut [0; 9])), 5);
 }
 
 fn echo_requests() {

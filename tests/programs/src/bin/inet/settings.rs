@@ -8,7 +8,7 @@ use guest_programs::{Case, call, cases, check, eq, err, ok};
 
 use super::socket::{DGRAM, LOCALHOST, listener, option, set_option, socket};
 
-pub const CASES: &[Case] = cases![options, interfaces_and_routes,];
+pub const CASES: &[Case] = cases![options, options_go_to_those_accepted, interfaces_and_routes,];
 
 fn options() {
     let (listener, port) = listener();
@@ -46,6 +46,33 @@ fn options() {
     drop(client);
     drop(listener);
     drop(ok!(TcpListener::bind((LOCALHOST, port))));
+}
+
+fn options_go_to_those_accepted() {
+    let (listener, port) = listener();
+    let (fd, level) = (listener.as_raw_fd(), libc::SOL_SOCKET);
+    let ordinary = [libc::SO_KEEPALIVE, libc::SO_BROADCAST, libc::SO_OOBINLINE, libc::SO_REUSEADDR];
+    for name in ordinary {
+        ok!(set_option(fd, level, name, 1));
+    }
+    ok!(set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, 77));
+    for (name, seconds) in [(libc::SO_RCVTIMEO, 7), (libc::SO_SNDTIMEO, 8)] {
+        let limit = libc::timeval { tv_sec: seconds, tv_usec: 0 };
+        ok!(call!(SYS_setsockopt, fd, level, name, &limit, 16));
+    }
+    let _client = ok!(TcpStream::connect((LOCALHOST, port)));
+    let (server, _) = ok!(listener.accept());
+    let fd = server.as_raw_fd();
+    for name in ordinary {
+        eq!(option(fd, level, name), Ok(1));
+    }
+    eq!(option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE), Ok(77));
+    eq!(ok!(server.read_timeout()).map(|limit| limit.as_secs()), Some(7));
+    eq!(ok!(server.write_timeout()).map(|limit| limit.as_secs()), Some(8));
+    // Those of a listener are its own.
+    ok!(set_option(fd, level, libc::SO_KEEPALIVE, 0));
+    eq!(option(fd, level, libc::SO_KEEPALIVE), Ok(0));
+    eq!(option(listener.as_raw_fd(), level, libc::SO_KEEPALIVE), Ok(1));
 }
 
 fn interfaces_and_routes() {
