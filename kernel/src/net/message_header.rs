@@ -5,7 +5,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::errno::{Errno, KResult};
 use crate::fs::io::{MAX_VECTORS, UserVector};
 use crate::mm::UserAddr;
-use crate::syscall::SysResult;
+use crate::net::flags;
+use crate::syscall::{Call, SysResult};
+use crate::time::{self, abi::Timespec};
 
 /// `struct user_msghdr`.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -93,4 +95,22 @@ pub fn each(
         }
     }
     Ok(count.into())
+}
+
+/// `recvmmsg(2)`: as many messages as there are, by `receive` with their flags, until the time that the call allows.
+pub fn receive_many(call: &Call<'_>, mut receive: impl FnMut(UserAddr, u32) -> KResult<usize>) -> SysResult {
+    let (flags, timeout_at) = (call.uint(3), call.user(4));
+    let deadline = time::deadline_after(timeout_at)?;
+    let receive = |at, index| {
+        let no_wait = index > 0 && flags & flags::WAIT_FOR_ONE != 0;
+        let wait_flag = if no_wait { flags::DO_NOT_WAIT } else { 0 };
+        receive(at, (flags & !flags::WAIT_FOR_ONE) | wait_flag)
+    };
+    // As in Linux the time is looked at between messages only.
+    let in_time = || deadline.is_none_or(|deadline| time::now() < deadline);
+    let count = each(call.user(1), call.uint(2), receive, in_time)?;
+    if let Some(deadline) = deadline {
+        timeout_at.write(&Timespec::from(deadline.saturating_sub(time::now())))?;
+    }
+    Ok(count)
 }

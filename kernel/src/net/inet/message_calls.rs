@@ -1,16 +1,13 @@
 //! System calls that send and receive messages on Internet sockets. Nothing goes with their data.
 
-use platform::Nanoseconds;
-
 use super::address::{Address, BYTES, encode};
 use super::calls::SocketFile;
 use crate::errno::KResult;
 use crate::mm::UserAddr;
 use crate::net::address::write;
 use crate::net::flags;
-use crate::net::message_header::{CONTROL_LENGTH_AT, FLAGS_AT, Header, NAME_LENGTH_AT, each};
+use crate::net::message_header::{CONTROL_LENGTH_AT, FLAGS_AT, Header, NAME_LENGTH_AT, each, receive_many};
 use crate::syscall::{Call, SysResult};
-use crate::time::abi::Timespec;
 
 fn send_one(file: &SocketFile, at: UserAddr, flags: u32) -> KResult<usize> {
     let header = Header::read(at)?;
@@ -59,20 +56,5 @@ pub fn sendmmsg(file: &SocketFile, call: &mut Call<'_>) -> SysResult {
 
 /// `recvmmsg(2)`
 pub fn recvmmsg(file: &SocketFile, call: &mut Call<'_>) -> SysResult {
-    let (flags, timeout_at) = (call.uint(3), call.user(4));
-    let deadline = crate::time::deadline_after(timeout_at)?;
-    let receive = |at, index| {
-        let no_wait = index > 0 && flags & flags::WAIT_FOR_ONE != 0;
-        let wait_flag = if no_wait { flags::DO_NOT_WAIT } else { 0 };
-        receive_one(file, at, (flags & !flags::WAIT_FOR_ONE) | wait_flag)
-    };
-    // As in Linux the time is looked at between messages only.
-    let in_time = || deadline.is_none_or(|deadline| crate::time::now() < deadline);
-    let count = each(call.user(1), call.uint(2), receive, in_time)?;
-    if let Some(deadline) = deadline {
-        let now = crate::time::now();
-        let left = if deadline > now { deadline - now } else { Nanoseconds::ZERO };
-        timeout_at.write(&Timespec::from(left))?;
-    }
-    Ok(count)
+    receive_many(call, |at, flags| receive_one(file, at, flags))
 }

@@ -2,8 +2,6 @@
 
 use alloc::vec::Vec;
 
-use platform::Nanoseconds;
-
 use super::address::Address;
 use super::calls::SocketFile;
 use super::control::{self, Room};
@@ -17,9 +15,8 @@ use crate::fs::table::OnExec;
 use crate::mm::UserAddr;
 use crate::net::address::write;
 use crate::net::flags;
-use crate::net::message_header::{CONTROL_LENGTH_AT, FLAGS_AT, Header, NAME_LENGTH_AT, each};
+use crate::net::message_header::{CONTROL_LENGTH_AT, FLAGS_AT, Header, NAME_LENGTH_AT, each, receive_many};
 use crate::syscall::{Call, SysResult};
-use crate::time::abi::Timespec;
 
 /// Sends to an address, or to where the socket is connected.
 #[inline]
@@ -99,21 +96,6 @@ pub fn sendmmsg(call: &mut Call<'_>) -> SysResult {
 }
 
 pub fn recvmmsg(call: &mut Call<'_>) -> SysResult {
-    let (flags, timeout_at) = (call.uint(3), call.user(4));
-    let deadline = crate::time::deadline_after(timeout_at)?;
     let file = SocketFile::of(call.int(0))?;
-    let receive = |at, index| {
-        let no_wait = index > 0 && flags & flags::WAIT_FOR_ONE != 0;
-        let wait_flag = if no_wait { flags::DO_NOT_WAIT } else { 0 };
-        receive_one(&file, at, (flags & !flags::WAIT_FOR_ONE) | wait_flag)
-    };
-    // As in Linux the time is looked at between messages only.
-    let in_time = || deadline.is_none_or(|deadline| crate::time::now() < deadline);
-    let count = each(call.user(1), call.uint(2), receive, in_time)?;
-    if let Some(deadline) = deadline {
-        let now = crate::time::now();
-        let left = if deadline > now { deadline - now } else { Nanoseconds::ZERO };
-        timeout_at.write(&Timespec::from(left))?;
-    }
-    Ok(count)
+    receive_many(call, |at, flags| receive_one(&file, at, flags))
 }
