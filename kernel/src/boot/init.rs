@@ -18,7 +18,7 @@ use crate::fs::{self, FileTable, FsContext, OnExec};
 use crate::hook::cpu;
 use crate::net::inet;
 use crate::process::process::NewProcess;
-use crate::process::{Credentials, Limits, Pid, Process, Task, tree};
+use crate::process::{Credentials, Limits, Pid, Process, Task, TaskName, tree};
 use crate::sched::{self, Nice, SchedState};
 use crate::signal::SignalActions;
 use crate::sync::interrupts;
@@ -115,7 +115,7 @@ pub fn start() -> Result<(), InitError> {
     process.signals.protect();
     let sched = SchedState::new(Nice::default(), CpuSet::first(platform::MAX_CPUS));
     let task = Task::without_program(pid, process.clone(), sched, first_code, 0)?;
-    task.set_name(b"init");
+    task.set_name(TaskName::new(b"init"));
     process.threads.lock().push(task.clone());
     process.live_threads.store(1, Ordering::Relaxed);
     {

@@ -9,7 +9,7 @@ use super::load::{self, Identity, Loaded};
 use super::program::{Program, Start};
 use crate::errno::KResult;
 use crate::fs::{FileTable, SetId};
-use crate::process::{Credentials, Process, Resource, Task, current, exit};
+use crate::process::{Credentials, Process, Resource, Task, TaskName, current, exit};
 use crate::{sched, signal};
 
 /// The signal a program's parent gets at its end, whatever was agreed before.
@@ -49,7 +49,7 @@ pub fn execute(program: &Program, start: &Start) -> KResult<TrapFrame> {
     signal::reset_for_exec(process);
     process.timers.on_exec(process);
     process.attributes.on_exec();
-    task.set_name(last_part(&start.file_name));
+    task.set_name(TaskName::new(last_part(&start.file_name)));
     if let Some(own) = own_files {
         let shared = core::mem::replace(&mut *process.files.lock(), own);
         drop(shared);

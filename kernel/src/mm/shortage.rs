@@ -127,7 +127,7 @@ pub fn relieve() -> bool {
         Room::Dying => false,
         Room::None => {
             let task = current();
-            log::error!("out of memory: killed {}[{}]", task.name().escape_ascii(), task.process.pid.0);
+            log::error!("out of memory: killed {}[{}]", task.name(), task.process.pid.0);
             signal::force(SigInfo::kernel(SIGKILL));
             false
         }
@@ -164,7 +164,7 @@ fn find_room() -> Room {
             Some(Victim::New(victim, space)) => {
                 log::error!(
                     "out of memory: killed {}[{}], which had {} KiB",
-                    victim.any_thread().map(|task| task.name()).unwrap_or_default().escape_ascii(),
+                    victim.any_thread().map(|task| task.name()).unwrap_or_default(),
                     victim.pid.0,
                     space.resident_pages() * 4
                 );

@@ -247,7 +247,7 @@ fn new_task(
     let signals = TaskSignals::inherit(&parent.signals, shares_memory);
     let task = Task::user(tid, process, space, &frame, bases, sched, signals)?;
     task.copy_extended_from_current();
-    task.set_name(&parent.name());
+    task.set_name(parent.name());
     Ok(task)
 }
 

@@ -93,6 +93,7 @@ fn leave_process(task: &Arc<Task>, status: u32) {
         involuntary_switches: task.sched.involuntary_switches.load(Ordering::Relaxed),
         max_resident_kib: task.space().map_or(0, |space| space.peak_resident_pages() * 4),
     });
+    *process.last_name.lock() = task.name();
     {
         let mut tree = tree::lock();
         tree.remove_task(task.tid());

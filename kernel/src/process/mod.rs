@@ -18,6 +18,7 @@ pub mod usage;
 pub mod wait;
 
 mod current;
+mod name;
 #[expect(clippy::module_inception, reason = "processes are what the folder and the file are about")]
 pub mod process;
 pub mod task;
@@ -26,5 +27,6 @@ pub use credentials::Credentials;
 pub use current::{Current, current};
 pub use ids::Pid;
 pub use limits::{Limit, Limits, Resource};
+pub use name::TaskName;
 pub use process::{Process, Usage};
 pub use task::{Task, TaskKind, work};

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use platform::Nanoseconds;
 
 use super::system::attributes::Attributes;
-use super::{Credentials, Limits, Pid, Task};
+use super::{Credentials, Limits, Pid, Task, TaskName};
 use crate::fs::{FileTable, FsContext};
 use crate::mm::AddressSpace;
 use crate::signal::{ProcessSignals, SignalActions};
@@ -81,6 +81,8 @@ pub struct Process {
     pub ending_others: AtomicBool,
     /// Status for `wait(2)`, set when `exiting` is; bits as in Linux's `wstatus`.
     pub exit_status: AtomicU32,
+    /// What the thread was called that ended last: `ps` shows it of one that is waited for.
+    pub last_name: IrqLock<TaskName>,
     /// Signal sent to the parent at the end; 0 for none.
     pub exit_signal: AtomicU32,
     /// Waiters for children that end, stop or go on.
@@ -147,6 +149,7 @@ impl Process {
             exiting: AtomicBool::new(false),
             ending_others: AtomicBool::new(false),
             exit_status: AtomicU32::new(0),
+            last_name: IrqLock::new(TaskName::default()),
             exit_signal: AtomicU32::new(with.exit_signal),
             child_events: WaitQueue::new(),
             has_executed: AtomicBool::new(false),

@@ -1,6 +1,5 @@
 //! Threads.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
@@ -8,7 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use intrusive_collections::LinkedListAtomicLink;
 use platform::{CpuId, CpuSet, ExtendedState, TrapFrame, UserBases, VirtAddr};
 
-use super::{Pid, Process};
+use super::{Pid, Process, TaskName};
 use crate::errno::{Errno, KResult};
 use crate::hook::cpu;
 use crate::mm::extended;
@@ -49,8 +48,7 @@ pub struct Task {
     pub signals: TaskSignals,
     /// Bits of [`work`].
     pub work: AtomicU32,
-    /// What `PR_SET_NAME` sets and `ps` shows: at most 15 bytes and a NUL.
-    pub name: IrqLock<[u8; 16]>,
+    name: IrqLock<TaskName>,
     /// User address to clear and wake when the thread ends (`set_tid_address(2)`); 0 for none.
     pub clear_child_tid: AtomicU64,
     /// User address to write the thread's number to before it first runs in user mode; 0 for none.
@@ -124,7 +122,7 @@ impl Task {
         let context = unsafe { Context::new(stack.top(), entry, argument) };
         let sched = SchedState::new(Nice::default(), CpuSet::first(platform::MAX_CPUS));
         let task = Self::with(tid, process, TaskKind::Kernel, stack, context, None, None, sched);
-        task.set_name(name.as_bytes());
+        task.set_name(TaskName::new(name.as_bytes()));
         Ok(Arc::new(task))
     }
 
@@ -190,7 +188,7 @@ impl Task {
             context,
             signals: TaskSignals::new(),
             work: AtomicU32::new(0),
-            name: IrqLock::new([0; 16]),
+            name: IrqLock::new(TaskName::default()),
             clear_child_tid: AtomicU64::new(0),
             set_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
@@ -241,19 +239,14 @@ impl Task {
         self.stack.top()
     }
 
-    /// Sets the name; more than 15 bytes are cut off.
-    pub fn set_name(&self, name: &[u8]) {
-        let mut field = [0; 16];
-        let length = name.len().min(15);
-        field[..length].copy_from_slice(&name[..length]);
-        *self.name.lock() = field;
+    /// Names it anew.
+    pub fn set_name(&self, name: TaskName) {
+        *self.name.lock() = name;
     }
 
-    /// The name without its NULs.
-    pub fn name(&self) -> Box<[u8]> {
-        let name = *self.name.lock();
-        let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
-        Box::from(&name[..end])
+    /// What it is called.
+    pub fn name(&self) -> TaskName {
+        *self.name.lock()
     }
 
     /// Whether something is to be done before it returns to user mode.

@@ -101,7 +101,7 @@ fn raise(info: SigInfo, frame: &TrapFrame) {
         let trap = *task.signals.last_trap.lock();
         log::info!(
             "{}[{}]: {:?} by exception {} (error {:#x}, address {:#x}) at {:#x}, stack {:#x}",
-            task.name().escape_ascii(),
+            task.name(),
             task.tid().0,
             info.signal,
             trap.number,

@@ -30,7 +30,7 @@ pub(super) fn rt_sigreturn(call: &mut Call<'_>) -> SysResult {
     let frame = UserAddr(call.frame.rsp.wrapping_sub(8));
     if restore(frame, call.frame).is_err() {
         let task = current();
-        log::debug!("{}[{}]: bad frame in rt_sigreturn", task.name().escape_ascii(), task.tid().0);
+        log::debug!("{}[{}]: bad frame in rt_sigreturn", task.name(), task.tid().0);
         send::force(SigInfo::kernel(SIGSEGV));
     }
     restart::forget();

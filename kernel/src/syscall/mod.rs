@@ -70,7 +70,7 @@ fn not_implemented(call: &mut Call<'_>) -> SysResult {
         let task = crate::process::current();
         log::debug!(
             "{}[{}]: system call {} is not implemented",
-            task.name().escape_ascii(),
+            task.name(),
             task.process.pid.0,
             call.number()
         );

@@ -14,19 +14,23 @@ use crate::mm::vma::VmaFlags;
 use crate::mm::{AddressSpace, Backing};
 use crate::percpu;
 use crate::process::limits::INFINITY;
-use crate::process::{Process, Task, Usage, tree};
+use crate::process::{Process, Task, TaskName, Usage, tree};
 use crate::sched::BlockedState;
 use crate::signal::{Disposition, Signal, SignalSet};
 
 /// `comm`
 pub fn name(subject: &Subject) -> KResult<Vec<u8>> {
-    let mut name = task_name(subject)?;
-    name.push(b'\n');
-    Ok(name)
+    let mut text = Text::new();
+    text.bytes(task_name(subject)?.as_bytes());
+    put!(text, "\n");
+    text.finish()
 }
 
-fn task_name(subject: &Subject) -> KResult<Vec<u8>> {
-    Ok(subject.task().map(|task| task.name().into_vec()).unwrap_or_default())
+fn task_name(subject: &Subject) -> KResult<TaskName> {
+    let name = subject.task().map(|task| task.name());
+    name.or_else(
+        |gone| if subject.is_thread() { Err(gone) } else { Ok(*subject.process()?.last_name.lock()) },
+    )
 }
 
 /// Sets `comm`: only for threads of the running process.
@@ -35,7 +39,7 @@ pub fn set_name(subject: &Subject, bytes: &[u8]) -> KResult<()> {
     if task.process.pid != crate::process::current().process.pid {
         return Err(Errno::EINVAL);
     }
-    task.set_name(bytes.strip_suffix(b"\n").unwrap_or(bytes));
+    task.set_name(TaskName::new(bytes.strip_suffix(b"\n").unwrap_or(bytes)));
     Ok(())
 }
 
@@ -50,10 +54,11 @@ pub fn set_oom_score(_: &Subject, bytes: &[u8]) -> KResult<()> {
 
 /// What `ps` shows as a thread's state, and what that letter means.
 fn state(process: &Process, task: Option<&Arc<Task>>) -> (char, &'static str) {
-    let Some(task) = task else { return ('Z', "zombie") };
+    // A process whose last thread is gone may still be ending: until its parent can wait for it, it is no zombie.
     if tree::lock().of(process).zombie {
         return ('Z', "zombie");
     }
+    let Some(task) = task else { return ('R', "running") };
     match task.sched.blocked_state() {
         None => ('R', "running"),
         Some(BlockedState::Interruptible) => ('S', "sleeping"),
@@ -166,7 +171,7 @@ pub fn stat(subject: &Subject) -> KResult<Vec<u8>> {
     let limit = process.limits.lock().get(crate::process::Resource::ResidentSet).soft;
     let mut text = Text::new();
     put!(text, "{} (", subject.number.0);
-    text.bytes(&task_name(subject)?);
+    text.bytes(task_name(subject)?.as_bytes());
     put!(text, ") {letter} {parent} {group} {session} {terminal} {foreground} {} ", 0x0040_0000);
     put!(text, "{} {} ", used.minor_faults, children.minor_faults);
     put!(text, "{} {} ", used.major_faults, children.major_faults);
@@ -210,7 +215,7 @@ pub fn status(subject: &Subject) -> KResult<Vec<u8>> {
     let who = process.credentials();
     let mut text = Text::new();
     text.bytes(b"Name:\t");
-    text.escaped(&task_name(subject)?);
+    text.escaped(task_name(subject)?.as_bytes());
     put!(text, "\nUmask:\t{:04o}\nState:\t{letter} ({word})\n", process.fs().umask());
     put!(
         text,

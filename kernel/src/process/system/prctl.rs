@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use crate::errno::Errno;
-use crate::process::current;
+use crate::process::{TaskName, current};
 use crate::signal::Signal;
 use crate::syscall::{Call, SysResult};
 
@@ -65,12 +65,11 @@ pub(super) fn prctl(call: &mut Call<'_>) -> SysResult {
             if read < 15 && !name[..read].contains(&0) {
                 return Err(Errno::EFAULT);
             }
-            let end = name.iter().position(|&byte| byte == 0).unwrap_or(15);
-            task.set_name(&name[..end]);
+            let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+            task.set_name(TaskName::new(name));
         }
         GET_NAME => {
-            let name = *task.name.lock();
-            to.write_bytes(&name)?;
+            to.write_bytes(task.name().padded())?;
         }
         CAPBSET_READ if value <= LAST_CAPABILITY => return Ok(1),
         GET_TSC => to.write(&(TSC_ENABLE as u32))?,

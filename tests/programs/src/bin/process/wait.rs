@@ -21,6 +21,8 @@ pub const CASES: &[Case] = cases![
     waitid_stop_and_continue,
     waitid_bad_arguments,
     zombies_have_numbers_until_reaped,
+    zombies_keep_their_name,
+    zombies_can_be_waited_for_as_soon_as_they_are_shown,
     orphans_get_a_new_parent,
     orphan_of_a_subreaper,
     usage_of_self_and_children,
@@ -241,6 +243,33 @@ fn zombies_have_numbers_until_reaped() {
     eq!(wait(pid), End::Exit(3));
     err!(kill(pid, 0), ESRCH);
     err!(call!(SYS_getpgid, pid), ESRCH);
+}
+
+/// What `/proc/PID/stat` says of a process: its name and the letter of its state.
+fn name_and_state(pid: i32) -> (String, char) {
+    let line =
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process that was not waited for");
+    let (start, rest) = line.rsplit_once(") ").expect("a name in parentheses");
+    let name = start.split_once('(').expect("a name in parentheses").1;
+    (name.to_string(), rest.chars().next().expect("a state"))
+}
+
+fn zombies_keep_their_name() {
+    let pid = child(|| {
+        ok!(call!(SYS_prctl, libc::PR_SET_NAME, c"late".as_ptr()));
+    });
+    ok!(waitid(libc::P_PID, pid, libc::WEXITED | libc::WNOWAIT));
+    eq!(name_and_state(pid), ("late".to_string(), 'Z'));
+    eq!(std::fs::read_to_string(format!("/proc/{pid}/comm")).expect("comm"), "late\n");
+    eq!(wait(pid), End::Exit(0));
+}
+
+fn zombies_can_be_waited_for_as_soon_as_they_are_shown() {
+    for _ in 0..300 {
+        let pid = child(|| {});
+        while name_and_state(pid).1 != 'Z' {}
+        eq!(wait_with(pid, libc::WNOHANG), Ok((pid, End::Exit(0))));
+    }
 }
 
 fn orphans_get_a_new_parent() {
