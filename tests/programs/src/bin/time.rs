@@ -153,25 +153,36 @@ fn realtime_can_be_set() {
     check!(after >= before && after - before < 10 * SECOND);
 }
 
+/// What a clock advances by while `work` runs: the least of several runs, because a virtual CPU that loses its own
+/// processor in the middle has that time counted as work.
+fn least_advance(id: i32, work: impl Fn()) -> i64 {
+    let advance = |_| {
+        let start = ok!(clock(id));
+        work();
+        ok!(clock(id)) - start
+    };
+    (0..5).map(advance).min().unwrap_or_default()
+}
+
 fn cpu_clocks_count_work_only() {
     for id in [libc::CLOCK_PROCESS_CPUTIME_ID, libc::CLOCK_THREAD_CPUTIME_ID] {
-        let start = ok!(clock(id));
-        sleep(100 * MILLI);
-        let slept = ok!(clock(id)) - start;
+        let slept = least_advance(id, || sleep(100 * MILLI));
         check!(slept < 50 * MILLI, "{slept} ns of work while asleep");
         let start = ok!(clock(id));
         until(|| ok!(clock(id)) - start > 20 * MILLI);
     }
     // The thread's clock does not count other threads' work; the process's does.
     let (thread, process) = (libc::CLOCK_THREAD_CPUTIME_ID, libc::CLOCK_PROCESS_CPUTIME_ID);
-    let (t0, p0) = (ok!(clock(thread)), ok!(clock(process)));
-    let other = std::thread::spawn(move || {
-        let start = ok!(clock(thread));
-        until(|| ok!(clock(thread)) - start > 60 * MILLI);
-    });
-    check!(other.join().is_ok());
-    check!(ok!(clock(process)) - p0 >= 60 * MILLI);
-    check!(ok!(clock(thread)) - t0 < 50 * MILLI);
+    let others_work = move || {
+        let other = std::thread::spawn(move || {
+            let start = ok!(clock(thread));
+            until(|| ok!(clock(thread)) - start > 60 * MILLI);
+        });
+        check!(other.join().is_ok());
+    };
+    check!(least_advance(process, others_work) >= 60 * MILLI);
+    let own = least_advance(thread, others_work);
+    check!(own < 50 * MILLI, "{own} ns of work while another thread worked");
 }
 
 /// Address of a function in the vDSO, by name.
