@@ -94,10 +94,11 @@ impl<K: Kernel> platform::Devices for LguestDevices<K> {
         let (descriptor, _) = find(device);
         let config = &descriptor.config
             [..usize::from(descriptor.config_len.load(Relaxed)).min(descriptor.config.len())];
+        let config = config.get(offset..).unwrap_or_default();
         loop {
             let generation = descriptor.generation.load(Acquire);
             for (index, byte) in buffer.iter_mut().enumerate() {
-                *byte = config.get(offset + index).map_or(0, |byte| byte.load(Acquire));
+                *byte = config.get(index).map_or(0, |byte| byte.load(Acquire));
             }
             if descriptor.generation.load(Acquire) == generation {
                 return;

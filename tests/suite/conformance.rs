@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::lguest::Network;
 use crate::rom::Choice;
 use crate::rom::Manner::{self, Plain, Strict};
 use crate::testing::case::{Case, Files, case};
@@ -44,11 +45,17 @@ pub fn cases() -> Vec<Case> {
     }
     for dispatch in [Static, Table] {
         let case = on((Lguest, "pc", 1, "max", dispatch), "");
-        cases.push(case.prints(" passed, 0 failed").never_prints("FAILED").limit(180));
+        cases.push(with_devices(case).prints(" passed, 0 failed").never_prints("FAILED").limit(180));
     }
     // What `bench hooks` asks for: every hook can be called over and over.
     cases.push(on(MACHINES[1], "").named("costs").append("costs").prints("paging::").prints("costs: done"));
     cases
+}
+
+/// A console, a network of its own, a disk in memory, and one that takes its time.
+pub fn with_devices(case: Case) -> Case {
+    let disk = [0; 64 << 10];
+    case.disk(&disk, false).image(&disk, false).network(Network::Guests)
 }
 
 /// The whole on a machine, or what has `only` in its name.
@@ -59,7 +66,7 @@ fn on((backend, machine, cpus, cpu, dispatch): (Backend, &str, u16, &str, Dispat
         name = format!("{name}-{only}");
         append = format!("only={only}:");
     }
-    case(name)
+    let case = case(name)
         .product(Product::Conformance)
         .backend(backend)
         .dispatch(dispatch)
@@ -68,5 +75,11 @@ fn on((backend, machine, cpus, cpu, dispatch): (Backend, &str, u16, &str, Dispat
         .cpu(cpu)
         .files(Files::None)
         .append(&append)
-        .never_prints("conformance: panic")
+        .never_prints("conformance: panic");
+    // All of the cases about devices, or the one that says that there are none.
+    match (only, backend.has_devices()) {
+        ("", true) => case.prints("ok device touches no memory after a reset ("),
+        ("", false) => case.prints("ok devices are none, and known to be none when the image is built ("),
+        _ => case,
+    }
 }

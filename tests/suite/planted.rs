@@ -1,8 +1,9 @@
 //! Conformance can fail: each case here breaks one promise of the contract on purpose (`tests/conformance/src/planted.rs`),
 //! and the promise's own case must pass before and fail then.
 
+use super::conformance::with_devices;
 use crate::testing::case::{Case, Files, case};
-use crate::variant::Product;
+use crate::variant::{Backend, Product};
 
 /// What is broken, the promise's case, and what the case says.
 const VIOLATIONS: [(&str, &str, &str); 16] = [
@@ -32,22 +33,63 @@ const VIOLATIONS: [(&str, &str, &str); 16] = [
     ("extended-state", "extended state of two programs is kept apart", "instead of"),
 ];
 
+/// The same of devices, under lguest, where there are some.
+const OF_DEVICES: [(&str, &str, &str); 16] = [
+    ("device-gone", "devices are the same whenever they are asked for", " became "),
+    ("device-without-version", "devices have a kind, a version and a line", "without its version"),
+    ("configuration-shifted", CONFIGURATION, "in the whole"),
+    ("configuration-past-end", CONFIGURATION, "past the end of"),
+    ("status-before", "device status is what was set, and nothing after a reset", "when it is given"),
+    ("features-refused", "device takes all that it offers, or the least", "and answers 0x3 to"),
+    (
+        "queues-without-end",
+        "device queues have a limit, and where there is none there is no queue",
+        "has a queue of each number",
+    ),
+    ("queue-size", "device queue of each size is worked off", "gave back"),
+    ("notify-lost", "device queue of each size is worked off", "did not use what it was told of"),
+    ("queue-stays", "device queue is where it was placed last", "did not use what it was told of"),
+    (
+        "notify-stale",
+        "device sees what was written before it was told, and shows what it wrote",
+        "was written, in word 0",
+    ),
+    (
+        "interrupt-lost",
+        "device interrupt comes for each request, and is never lost before a wait",
+        "no interrupt came for request",
+    ),
+    ("mask-ignored", "device interrupt stays away while its line is masked", "was masked, and its line came"),
+    ("reasons-kept", "device tells once why it raised its line", " of DeviceId("),
+    ("reset-late", "device touches no memory after a reset", "of a buffer after its reset"),
+    (
+        "reset-late-for-writes",
+        "device writes nothing of what is changed after a reset",
+        "wrote 0xa5 after its reset",
+    ),
+];
+
+const CONFIGURATION: &str = "device configuration is the same in any pieces, and zero past its end";
+
 /// The cases.
 pub fn cases() -> Vec<Case> {
-    let planted = |(name, promise, said): (&str, &str, &str)| {
-        let only = promise.replace(' ', "_");
-        case(format!("planted/{name}"))
-            .product(Product::Planted)
-            .files(Files::None)
-            .cpus(2)
-            .append(&format!("break={name} only={only}"))
-            .prints(&format!("ok {promise} ("))
-            .prints(" passed, 0 failed")
-            .prints(&format!("FAILED {promise}: "))
-            .prints(said)
-            .prints("conformance: 0 passed, ")
-            .never_prints("conformance: panic")
-            .exits(1)
-    };
-    VIOLATIONS.into_iter().map(planted).collect()
+    let on_native = VIOLATIONS.into_iter().map(|violation| planted(violation).cpus(2));
+    let under_lguest =
+        OF_DEVICES.into_iter().map(|violation| with_devices(planted(violation).backend(Backend::Lguest)));
+    on_native.chain(under_lguest).collect()
+}
+
+fn planted((name, promise, said): (&str, &str, &str)) -> Case {
+    let only = promise.replace(' ', "_");
+    case(format!("planted/{name}"))
+        .product(Product::Planted)
+        .files(Files::None)
+        .append(&format!("break={name} only={only}"))
+        .prints(&format!("ok {promise} ("))
+        .prints(" passed, 0 failed")
+        .prints(&format!("FAILED {promise}: "))
+        .prints(said)
+        .prints("conformance: 0 passed, ")
+        .never_prints("conformance: panic")
+        .exits(1)
 }

@@ -24,6 +24,11 @@ impl Backend {
     pub fn built() -> Vec<Self> {
         vec![Self::Native, Self::Vmi, Self::Lguest]
     }
+
+    /// Whether there may be devices, as its `Platform::DEVICES` says.
+    pub fn has_devices(self) -> bool {
+        self == Self::Lguest
+    }
 }
 
 /// How a hook reaches the backend.

@@ -47,6 +47,6 @@ pub mod sound {
     platform::hooks!(static Backend);
 }
 #[cfg(feature = "planted")]
-pub use crate::planted::{clock, cpu, paging, smp, timer};
+pub use crate::planted::{clock, cpu, devices, interrupts, paging, smp, timer};
 #[cfg(feature = "planted")]
 pub use sound::*;

@@ -4,6 +4,7 @@
 //! and ends the machine. `cargo xtask test conformance` runs it on every backend that is built; a backend is done when
 //! it passes. The command line may name cases: `only=TEXT` runs those that have this in their name (`_` is a space
 //! there), and is the only way to run those that need somebody outside (`idle`, `input`). `costs` on the command line measures the hooks instead.
+//! Where there may be devices, the machine must have a disk that can be written to, and what is on it is lost.
 //! With the feature `planted`, `break=NAME` breaks a promise.
 #![cfg_attr(target_os = "none", no_std)]
 #![cfg_attr(target_os = "none", no_main)]
@@ -17,6 +18,8 @@ mod cases;
 mod costs;
 #[cfg(target_os = "none")]
 mod cpus;
+#[cfg(target_os = "none")]
+mod driven;
 #[cfg(target_os = "none")]
 mod events;
 #[cfg(target_os = "none")]
@@ -37,6 +40,8 @@ mod report;
 mod space;
 #[cfg(target_os = "none")]
 mod user;
+#[cfg(target_os = "none")]
+mod virtqueue;
 #[cfg(target_os = "none")]
 mod wait;
 

@@ -1,7 +1,7 @@
 //! Frames and the heap.
 
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use buddy_system_allocator::LockedHeap;
 use platform::{BootInfo, MemoryKind, PAGE_SIZE, PhysAddr, PhysFrame, VirtAddr};
@@ -18,7 +18,8 @@ static DIRECT_MAP: AtomicU64 = AtomicU64::new(0);
 /// The kernel window's first free page; nothing is given back.
 static KERNEL_WINDOW: AtomicU64 = AtomicU64::new(0);
 static USER_TOP: AtomicU64 = AtomicU64::new(0);
-static FRAMES: spin::Mutex<Frames> = spin::Mutex::new(Frames { next: 0, end: 0, free: Vec::new() });
+static FRAMES: spin::Mutex<Frames> =
+    spin::Mutex::new(Frames { next: 0, end: 0, free: Vec::new(), pieces: Vec::new() });
 /// Table frames in the platform's hands.
 static TABLES: AtomicUsize = AtomicUsize::new(0);
 /// How many more table frames the platform gets.
@@ -28,6 +29,8 @@ struct Frames {
     next: u64,
     end: u64,
     free: Vec<PhysFrame>,
+    /// Free ones of several frames, by the first and their number.
+    pieces: Vec<(PhysFrame, u64)>,
 }
 
 /// Takes the largest usable region for heap and frames.
@@ -90,6 +93,99 @@ pub fn fill(frame: PhysFrame, bytes: &[u8]) {
     // SAFETY: the frame is in the direct map, and the length was checked.
     unsafe {
         direct(frame.start()).as_mut_ptr::<u8>().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+    }
+}
+
+/// Memory in one piece that is shared with a device, zero at first. It is given back when this is dropped; no device uses it
+/// then, and should one do so all the same, it hits no more than the next that is shared.
+pub struct Shared {
+    first: PhysFrame,
+    frames: u64,
+}
+
+impl Shared {
+    /// Whole pages with room for so many bytes.
+    pub fn new(bytes: usize) -> Self {
+        let frames = (bytes as u64).div_ceil(PAGE_SIZE);
+        let first = locked(|pool| {
+            if let Some(free) = pool.pieces.iter().position(|piece| piece.1 == frames) {
+                return Some(pool.pieces.swap_remove(free).0);
+            }
+            let first = pool.next;
+            (frames <= pool.end - first).then(|| {
+                pool.next += frames;
+                PhysFrame(first)
+            })
+        });
+        let Some(first) = first else { panic!("memory has run out") };
+        let piece = Self { first, frames };
+        piece.fill(0);
+        piece
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> usize {
+        (self.frames * PAGE_SIZE) as usize
+    }
+
+    /// Where a device finds the byte at `offset`.
+    pub fn at(&self, offset: usize) -> PhysAddr {
+        assert!(offset < self.bytes());
+        self.first.start() + offset as u64
+    }
+
+    fn pointer<T>(&self, offset: usize) -> *const T {
+        assert!(offset.is_multiple_of(size_of::<T>()) && offset + size_of::<T>() <= self.bytes());
+        direct(self.first.start() + offset as u64).as_ptr()
+    }
+
+    /// The byte at `offset`.
+    pub fn byte(&self, offset: usize) -> &AtomicU8 {
+        // SAFETY: within the piece, which lives as long as `self`; whoever shares it uses whole accesses, too.
+        unsafe { &*self.pointer(offset) }
+    }
+
+    /// The 16 bits at `offset`.
+    pub fn half(&self, offset: usize) -> &AtomicU16 {
+        // SAFETY: as in `byte`, and aligned.
+        unsafe { &*self.pointer(offset) }
+    }
+
+    /// The 32 bits at `offset`.
+    pub fn word(&self, offset: usize) -> &AtomicU32 {
+        // SAFETY: as in `byte`, and aligned.
+        unsafe { &*self.pointer(offset) }
+    }
+
+    /// The 64 bits at `offset`.
+    pub fn long(&self, offset: usize) -> &AtomicU64 {
+        // SAFETY: as in `byte`, and aligned.
+        unsafe { &*self.pointer(offset) }
+    }
+
+    /// Copies bytes to `offset`.
+    pub fn write(&self, offset: usize, bytes: &[u8]) {
+        (offset..).zip(bytes).for_each(|(at, byte)| self.byte(at).store(*byte, Ordering::Relaxed));
+    }
+
+    /// Sets every byte.
+    pub fn fill(&self, byte: u8) {
+        let word = u64::from_ne_bytes([byte; 8]);
+        (0..self.bytes()).step_by(8).for_each(|at| self.long(at).store(word, Ordering::Relaxed));
+    }
+
+    /// Where the first byte is that is not `byte`.
+    pub fn find_other(&self, byte: u8) -> Option<usize> {
+        let word = u64::from_ne_bytes([byte; 8]);
+        let mut words = (0..self.bytes()).step_by(8);
+        let at = words.find(|&at| self.long(at).load(Ordering::Relaxed) != word)?;
+        (at..at + 8).find(|&at| self.byte(at).load(Ordering::Relaxed) != byte)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        locked(|pool| pool.pieces.push((self.first, self.frames)));
     }
 }
 

@@ -280,8 +280,9 @@ impl<K: Kernel> Devices for SimDevices<K> {
     fn read_config(device: DeviceId, offset: usize, buffer: &mut [u8]) {
         with("Devices::read_config", device, |state| {
             let bytes = state.model.configuration();
+            let bytes = bytes.get(offset..).unwrap_or_default();
             for (index, byte) in buffer.iter_mut().enumerate() {
-                *byte = bytes.get(offset + index).copied().unwrap_or(0);
+                *byte = bytes.get(index).copied().unwrap_or(0);
             }
             Ok(())
         });

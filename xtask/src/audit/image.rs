@@ -1,4 +1,5 @@
-//! Gates of one image: hooks are reached directly, nothing is writable and executable, nothing is left to relocate.
+//! Gates of one image: hooks are reached directly, nothing is writable and executable, nothing is left to relocate, and there are
+//! drivers just where there may be devices.
 
 use anyhow::Result;
 
@@ -75,10 +76,44 @@ pub fn relocations(image: &Image) -> Vec<Violation> {
     sections.map(|name| Violation::new(format!("section {name}"), "relocations are left")).collect()
 }
 
+/// The crate that only drivers use.
+const DRIVERS: &str = "virtio_drivers";
+/// The part of the contract that only drivers call.
+const PART: &str = "devices";
+
+/// Drivers, which an image must not have if its platform has no devices: their crate's code, hooks that they call, and what
+/// implements those. Where there may be devices, that there are none.
+pub fn misplaced_drivers(image: &Image, has_devices: bool) -> Result<Vec<Violation>> {
+    let (_, found) = hooks::look_into(image)?;
+    let own = found.own_code.keys().filter(|hook| hook.part == PART);
+    let own = own.map(|hook| Violation::new(hook.to_string(), "the backend's code for it is in the image"));
+    let calls = found.sites.iter().filter(|site| site.hook.part == PART).map(|site| {
+        Violation::new(site.function.to_string(), format!("calls {}, for {}", site.hook, site.place))
+    });
+    Ok(misplaced(own.chain(calls).chain(driver_code(image)).collect(), has_devices))
+}
+
+/// Functions of the drivers' crate.
+fn driver_code(image: &Image) -> impl Iterator<Item = Violation> {
+    let functions = image.functions.iter().filter(|function| function.name.owner() == DRIVERS);
+    functions.map(|function| Violation::new(function.name.to_string(), "a driver's code"))
+}
+
+fn misplaced(drivers: Vec<Violation>, has_devices: bool) -> Vec<Violation> {
+    match (drivers.is_empty(), has_devices) {
+        (_, false) => drivers,
+        (false, true) => Vec::new(),
+        (true, true) => {
+            vec![Violation::new(format!("part {PART}"), "nothing calls it, though there may be devices")]
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::image::{Section, Segment};
+    use crate::evidence::image::{Section, Segment, Symbol};
+    use crate::evidence::names::Name;
 
     #[test]
     fn writable_code_is_found() {
@@ -90,6 +125,21 @@ mod tests {
         image.segments[0].writable = true;
         let found = writable_code(&image);
         assert_eq!(found[0].to_string(), "segment 0x0..0x10 (.text): both writable and executable");
+    }
+
+    #[test]
+    fn drivers_are_found_where_they_should_not_be() {
+        let mut image = Image::default();
+        assert_eq!(misplaced(driver_code(&image).collect(), false), []);
+        let none = misplaced(driver_code(&image).collect(), true);
+        assert_eq!(none[0].to_string(), "part devices: nothing calls it, though there may be devices");
+        for name in ["kernel::devices::found", "virtio_drivers::queue::VirtQueue<H>::add"] {
+            image.functions.push(Symbol { name: Name::new(name), range: 0..8, purpose: Use::Code });
+        }
+        let found = misplaced(driver_code(&image).collect(), false);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].to_string(), "virtio_drivers::queue::VirtQueue<H>::add: a driver's code");
+        assert_eq!(misplaced(found, true), []);
     }
 
     #[test]

@@ -135,6 +135,8 @@ fn image_gates(workspace: &Workspace, backend: Backend, gates: &mut Gates) -> Re
     gates.gate(&name("no indirect hook call"), "", &image::indirect_hooks(&image)?);
     gates.gate(&name("nothing writable and executable"), "", &image::writable_code(&image));
     gates.gate(&name("no relocation left"), "", &image::relocations(&image));
+    let drivers = if backend.has_devices() { "drivers for its devices" } else { "no driver, for no devices" };
+    gates.gate(&name(drivers), "", &image::misplaced_drivers(&image, backend.has_devices())?);
     sensitive_gate(&image, variant, gates);
     Ok(())
 }

@@ -36,6 +36,7 @@ pub fn run(_: Args) -> Result<u8> {
     let others = [
         (Product::Conformance, Backend::Native, Dispatch::Static),
         (Product::Planted, Backend::Native, Dispatch::Static),
+        (Product::Planted, Backend::Lguest, Dispatch::Static),
         (Product::RomGuest, Backend::Native, Dispatch::Static),
         (Product::Monoguest, Backend::Vmi, Dispatch::Static),
     ];

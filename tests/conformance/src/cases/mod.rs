@@ -2,6 +2,7 @@
 
 mod clock;
 mod cpu;
+mod devices;
 mod exceptions;
 mod interrupts;
 mod outside;
@@ -56,6 +57,7 @@ const ALL: &[&[Case]] = &[
     paging::CASES,
     smp::CASES,
     shootdown::CASES,
+    devices::CASES,
     outside::CASES,
 ];
 

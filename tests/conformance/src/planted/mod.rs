@@ -3,7 +3,9 @@
 //! `break=NAME` on the command line names the violation. The cases are run twice then: on the backend as it is, and with the
 //! violation. What is not written here is the backend's own.
 
-use core::sync::atomic::{AtomicUsize, Ordering};
+pub mod devices;
+
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use platform::{BootInfo, CpuId, Exception, Interrupt, Kernel, PhysFrame, TrapFrame, VirtAddr};
 
@@ -29,9 +31,24 @@ enum Violation {
     CallRegisters,
     GsBase,
     ExtendedState,
+    DeviceGone,
+    DeviceWithoutVersion,
+    ConfigurationShifted,
+    ConfigurationPastEnd,
+    StatusBefore,
+    FeaturesRefused,
+    QueuesWithoutEnd,
+    QueueSize,
+    QueueStays,
+    NotifyLost,
+    NotifyStale,
+    InterruptLost,
+    MaskIgnored,
+    ReasonsKept,
+    ResetLate,
 }
 
-const NAMES: [(&[u8], Violation); 16] = [
+const NAMES: [(&[u8], Violation); 32] = [
     (b"timer-early", Violation::TimerEarly),
     (b"timer-doubled", Violation::TimerDoubled),
     (b"wait-loses-wake-up", Violation::WaitLosesWakeUp),
@@ -48,6 +65,22 @@ const NAMES: [(&[u8], Violation); 16] = [
     (b"call-registers", Violation::CallRegisters),
     (b"gs-base", Violation::GsBase),
     (b"extended-state", Violation::ExtendedState),
+    (b"device-gone", Violation::DeviceGone),
+    (b"device-without-version", Violation::DeviceWithoutVersion),
+    (b"configuration-shifted", Violation::ConfigurationShifted),
+    (b"configuration-past-end", Violation::ConfigurationPastEnd),
+    (b"status-before", Violation::StatusBefore),
+    (b"features-refused", Violation::FeaturesRefused),
+    (b"queues-without-end", Violation::QueuesWithoutEnd),
+    (b"queue-size", Violation::QueueSize),
+    (b"queue-stays", Violation::QueueStays),
+    (b"notify-lost", Violation::NotifyLost),
+    (b"notify-stale", Violation::NotifyStale),
+    (b"interrupt-lost", Violation::InterruptLost),
+    (b"mask-ignored", Violation::MaskIgnored),
+    (b"reasons-kept", Violation::ReasonsKept),
+    (b"reset-late", Violation::ResetLate),
+    (b"reset-late-for-writes", Violation::ResetLate),
 ];
 
 /// The present violation's number; 0 for none.
@@ -203,6 +236,21 @@ pub mod paging {
     }
 }
 
+/// The lines' hooks.
+pub mod interrupts {
+    use platform::IrqLine;
+
+    use super::{Violation, broken, sound};
+    pub use sound::interrupts::*;
+
+    /// Lets the line come.
+    pub fn mask(line: IrqLine) {
+        if !broken(Violation::MaskIgnored) {
+            sound::interrupts::mask(line);
+        }
+    }
+}
+
 /// The other CPUs' hooks.
 pub mod smp {
     use platform::{CpuSet, Message};
@@ -252,6 +300,15 @@ impl Kernel for Upcalls {
     }
 
     fn interrupt(interrupt: Interrupt, frame: &mut TrapFrame) {
+        static LINES: AtomicU32 = AtomicU32::new(0);
+        if let Interrupt::Line(line) = interrupt
+            && broken(Violation::InterruptLost)
+            && LINES.fetch_add(1, Ordering::Relaxed) % 50 == 49
+        {
+            sound::interrupts::mask(line);
+            sound::interrupts::end(line);
+            return;
+        }
         if broken(Violation::TimerDoubled) && interrupt == Interrupt::Timer {
             machine::Upcalls::interrupt(interrupt, frame);
         }
