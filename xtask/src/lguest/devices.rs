@@ -7,14 +7,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use lguest_host::devices::port::SECTOR;
+use lguest_host::devices::port::{CARD_BYTES, DRIVE_BYTES, SECTOR};
 
 use crate::qemu::{Hardware, option_with_path};
-
-/// What the hypervisor's driver of a disk takes: eight requests of 128 KiB, and its queue.
-const DRIVE_BYTES: usize = (1 << 20) + (64 << 10);
-/// What that of the network card takes: frames, and its queues.
-const CARD_BYTES: usize = 256 << 10;
 
 /// A disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -191,7 +186,7 @@ impl Network {
 /// Memory of the machine that the hypervisor's drivers take.
 pub fn driver_bytes(disks: &[Disk], network: &Network) -> usize {
     let of_qemu = disks.iter().filter(|disk| matches!(disk.content, DiskContent::Qemu(_))).count();
-    of_qemu * DRIVE_BYTES + if matches!(network, Network::User(_)) { CARD_BYTES } else { 0 }
+    of_qemu * DRIVE_BYTES as usize + if matches!(network, Network::User(_)) { CARD_BYTES as usize } else { 0 }
 }
 
 /// Gives the machine the devices that are QEMU's.

@@ -1,6 +1,6 @@
 //! What the devices need of the machine: its disks, and its network.
 
-use platform::PhysRange;
+use platform::{PAGE_SIZE, PhysRange};
 
 /// Bytes of a sector.
 pub const SECTOR: u64 = 512;
@@ -10,6 +10,27 @@ pub const MOST_SEGMENTS: usize = 32;
 pub const MOST_BYTES: u64 = 128 << 10;
 /// The longest Ethernet frame, without its checksum.
 pub const MOST_FRAME: usize = 1514;
+
+/// Requests that the driver of a drive has under way.
+pub const DRIVE_REQUESTS: usize = 8;
+/// Frames each way for which the network card's driver has a buffer, and its bytes.
+pub const CARD_FRAMES: usize = 32;
+/// Bytes of such a buffer.
+pub const CARD_BUFFER: usize = 2048;
+/// Pages that one device's queues take at the most: two for each of two queues.
+pub const QUEUE_PAGES: u64 = 4;
+
+/// Memory of the machine that a drive's driver takes: its queue, and for each request the data, where it goes, a header and a
+/// status, which have 24 bytes.
+pub const DRIVE_BYTES: u64 =
+    QUEUE_PAGES * PAGE_SIZE + pages(DRIVE_REQUESTS as u64 * (MOST_BYTES + 16 * MOST_SEGMENTS as u64 + 24));
+/// And the network card's.
+pub const CARD_BYTES: u64 = QUEUE_PAGES * PAGE_SIZE + pages((2 * CARD_FRAMES * CARD_BUFFER) as u64);
+
+/// Whole pages.
+const fn pages(bytes: u64) -> u64 {
+    bytes.next_multiple_of(PAGE_SIZE)
+}
 
 /// No room now: try again after something has been completed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,17 +7,15 @@ use zerocopy::FromBytes;
 
 use super::super::frames::Frames;
 use super::dma::Pool;
-use super::{Common, Device, buffers};
-use crate::devices::port::{Busy, MOST_FRAME, Uplink};
+use super::{Common, Device, buffers, taken};
+use crate::devices::port::{Busy, CARD_BUFFER, CARD_BYTES, CARD_FRAMES as FRAMES, MOST_FRAME, Uplink};
 
 const RECEIVE: u16 = 0;
 const SEND: u16 = 1;
-/// Frames each way that wait.
-const FRAMES: usize = 32;
 /// Bytes of `struct virtio_net_hdr` before each frame; all zero, for there are no offloads.
 const HEADER: usize = 12;
 
-type Buffer = [u8; 2048];
+type Buffer = [u8; CARD_BUFFER];
 
 #[derive(FromBytes)]
 #[repr(C)]
@@ -25,6 +23,8 @@ struct Buffers {
     receive: [Buffer; FRAMES],
     send: [Buffer; FRAMES],
 }
+
+const _: () = assert!(taken::<Buffers>() == CARD_BYTES);
 
 /// A card. Each queue has a buffer for each of its descriptors.
 pub struct VirtioCard {

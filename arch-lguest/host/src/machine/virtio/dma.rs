@@ -8,9 +8,7 @@ use virtio_drivers::{BufferDirection, Hal, PhysAddr as BusAddress};
 
 use super::super::frames::Frames;
 use super::super::paging::{direct, physical};
-
-/// Pages that one device's queues take at the most: two for each of two queues.
-const PAGES: u64 = 4;
+use crate::devices::port::QUEUE_PAGES;
 
 /// The next page for a queue, and the end of those there are.
 static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -23,7 +21,7 @@ pub struct Pool;
 impl Pool {
     /// Takes the pages for one more device.
     pub fn fill(frames: &mut Frames) -> Result<(), Unusable> {
-        let taken = frames.take(PAGES * PAGE_SIZE, PAGE_SIZE);
+        let taken = frames.take(QUEUE_PAGES * PAGE_SIZE, PAGE_SIZE);
         let taken = taken.ok_or(Unusable("too little memory for the hypervisor's drivers"))?;
         NEXT.store(taken.start.0, Relaxed);
         END.store(taken.end.0, Relaxed);
@@ -37,7 +35,7 @@ unsafe impl Hal for Pool {
     fn dma_alloc(pages: usize, _: BufferDirection) -> (BusAddress, NonNull<u8>) {
         let bytes = pages as u64 * PAGE_SIZE;
         let start = NEXT.fetch_add(bytes, Relaxed);
-        assert!(start + bytes <= END.load(Relaxed), "a device's queues take more than {PAGES} pages");
+        assert!(start + bytes <= END.load(Relaxed), "a device's queues take more than {QUEUE_PAGES} pages");
         let at = direct(PhysAddr(start)).as_mut_ptr::<u8>();
         // SAFETY: within the pages taken for this.
         unsafe { at.write_bytes(0, bytes as usize) };

@@ -12,9 +12,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::super::frames::Frames;
 use super::super::paging::direct;
 use super::dma::Pool;
-use super::{Device, buffers};
+use super::{Device, buffers, taken};
 use crate::devices::port::{
-    Busy, Direction, Drive, Failed, MOST_BYTES, MOST_SEGMENTS, Ticket, Transfer, free_slot,
+    Busy, DRIVE_BYTES, DRIVE_REQUESTS as SLOTS, Direction, Drive, Failed, MOST_BYTES, MOST_SEGMENTS, Ticket,
+    Transfer, free_slot,
 };
 
 bitflags! {
@@ -27,8 +28,6 @@ bitflags! {
 }
 
 const QUEUE: u16 = 0;
-/// Requests under way.
-const SLOTS: usize = 8;
 /// A request takes three descriptors at the most.
 const QUEUE_SIZE: usize = 32;
 
@@ -57,6 +56,8 @@ struct Buffer {
     /// Start and end of each.
     segments: [[u64; 2]; MOST_SEGMENTS],
 }
+
+const _: () = assert!(taken::<[Buffer; SLOTS]>() == DRIVE_BYTES);
 
 /// Whose a buffer is.
 #[derive(Clone, Copy, Debug)]

@@ -25,6 +25,7 @@ use super::frames::Frames;
 use super::options::MmioDevice;
 use super::paging::{direct, registers};
 use super::pci::{self, Bus, Ports};
+use crate::devices::port::QUEUE_PAGES;
 pub use card::VirtioCard;
 use dma::Pool;
 pub use drive::VirtioDrive;
@@ -220,6 +221,11 @@ impl Vectors {
         }
         Err(Unusable("a virtio device cannot interrupt"))
     }
+}
+
+/// Memory that a device takes whose buffers are a `T`.
+const fn taken<T>() -> u64 {
+    QUEUE_PAGES * PAGE_SIZE + (size_of::<T>() as u64).next_multiple_of(PAGE_SIZE)
 }
 
 /// Where the drivers' own buffers are, as one value of `T` in pages of their own. Any bytes must be a `T`.
