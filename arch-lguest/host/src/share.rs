@@ -42,6 +42,13 @@ impl Shares {
         self.weighed[guest] = self.weighed[guest].saturating_add(u64::try_from(weighed).unwrap_or(u64::MAX));
     }
 
+    /// Each of `guests` has had its part of `time`; nobody, if there are none.
+    pub fn had_together(&mut self, guests: [bool; MOST_GUESTS], time: Nanoseconds) {
+        let those = || (0..MOST_GUESTS).filter(|&guest| guests[guest]);
+        let count = those().count() as u64;
+        those().for_each(|guest| self.ran(guest, Nanoseconds(time.0.div_ceil(count))));
+    }
+
     /// Who runs next, of those that want to.
     pub fn next(&self) -> Option<usize> {
         (0..MOST_GUESTS).filter(|&guest| self.wanting[guest]).min_by_key(|&guest| self.weighed[guest])
@@ -81,6 +88,17 @@ mod tests {
                 prop_assert!(had[guest].abs_diff(due) <= weights.len() as u64 + 1, "{had:?} for {weights:?}");
             }
         }
+    }
+
+    #[test]
+    fn time_had_together_is_divided() {
+        let mut shares = Shares::new([Share(100), Share(200), Share(100)].into_iter());
+        let mut guests = [false; MOST_GUESTS];
+        shares.had_together(guests, SLICE);
+        assert_eq!(shares.weighed, [0; MOST_GUESTS]);
+        (guests[1], guests[2]) = (true, true);
+        shares.had_together(guests, SLICE);
+        assert_eq!(shares.weighed[..4], [0, SLICE.0 / 4, SLICE.0 / 2, 0]);
     }
 
     #[test]

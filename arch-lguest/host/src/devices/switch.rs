@@ -102,6 +102,15 @@ impl Port {
     }
 }
 
+/// Where a frame goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Route {
+    /// To these guests, whether or not they have room.
+    pub guests: [bool; MOST_GUESTS],
+    /// To the uplink.
+    pub outside: bool,
+}
+
 /// The switch.
 #[derive(Debug)]
 pub struct Switch {
@@ -121,23 +130,24 @@ impl Switch {
             Some(Port { frames, first: 0, count: 0, by_source, outside, fresh: false, lost: 0 });
     }
 
-    /// Hands a frame on; whether it is also, or only, for the uplink. A guest's frame must bear its address, and the uplink's no
+    /// Hands a frame on to guests; the caller does so to the uplink. A guest's frame must bear its address, and the uplink's no
     /// connected guest's.
-    pub fn forward(&mut self, source: Source, frame: &[u8]) -> bool {
+    pub fn forward(&mut self, source: Source, frame: &[u8]) -> Route {
+        let mut route = Route::default();
         let Some(&[a, b, c, d, e, f, from @ .., _, _]) = frame.first_chunk::<ETHERNET_HEADER>() else {
-            return false;
+            return route;
         };
         let to = MacAddress([a, b, c, d, e, f]);
         let outside = match source {
             Source::Guest(number) if MacAddress(from) == MacAddress::of_guest(number) => {
                 self.ports[number].as_ref().is_some_and(|port| port.outside)
             }
-            Source::Guest(_) => return false,
-            Source::Uplink if self.is_connected(MacAddress(from)) => return false,
-            Source::Uplink => true,
+            Source::Guest(_) => return route,
+            Source::Uplink if self.is_connected(MacAddress(from)) => return route,
+            Source::Uplink => false,
         };
         if frame.len() > MOST_FRAME {
-            return false;
+            return route;
         }
         let mut is_known = false;
         for (number, port) in self.ports.iter_mut().enumerate() {
@@ -150,9 +160,11 @@ impl Switch {
             };
             if reaches && (is_it || to.is_group()) {
                 port.push(source, frame);
+                route.guests[number] = true;
             }
         }
-        outside && !is_known && source != Source::Uplink
+        route.outside = outside && !is_known;
+        route
     }
 
     fn is_connected(&self, address: MacAddress) -> bool {

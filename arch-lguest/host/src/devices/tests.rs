@@ -318,15 +318,16 @@ fn frame(to: [u8; 6], from: usize) -> Vec<u8> {
 
 /// Who has got something, and whether the uplink would.
 fn reached(switch: &mut Switch, source: Source, frame: &[u8]) -> (BTreeSet<usize>, bool) {
-    let outside = switch.forward(source, frame);
+    let route = switch.forward(source, frame);
     let mut bytes = [0; MOST_FRAME];
     let got = (0..MOST_GUESTS).filter(|&guest| {
         let fresh = switch.take_fresh(guest);
         let length = switch.take(guest, &mut bytes);
         assert_eq!(length.is_some(), fresh);
+        assert_eq!(route.guests[guest], fresh, "who is told of is who gets it");
         length.is_some_and(|length| bytes[..length] == *frame)
     });
-    (got.collect(), outside)
+    (got.collect(), route.outside)
 }
 
 #[test]
@@ -366,7 +367,8 @@ fn a_flood_leaves_room_for_others() {
     (0..3).for_each(|guest| switch.connect(guest, room(), false));
     let mut send = |from| {
         (0..1000).for_each(|_| {
-            assert!(!switch.forward(Source::Guest(from), &frame(MacAddress::of_guest(0).0, from)))
+            let route = switch.forward(Source::Guest(from), &frame(MacAddress::of_guest(0).0, from));
+            assert!(route.guests[0] && !route.outside);
         })
     };
     send(1);

@@ -81,7 +81,7 @@ impl Host for Services {
     }
 
     fn send_frame(&mut self, guest: usize, frame: &[u8]) {
-        if self.switch.forward(Source::Guest(guest), frame)
+        if self.switch.forward(Source::Guest(guest), frame).outside
             && let Some(card) = &mut self.hardware.card
         {
             // Where there is no room, a frame is lost.
@@ -261,9 +261,15 @@ impl Machine {
     fn take_frames(&mut self) {
         if let Some(card) = &mut self.services.hardware.card {
             let mut frame = [0; MOST_FRAME];
+            let mut start = time::counter();
             for _ in 0..MOST_WAITING {
                 let Some(length) = card.receive(&mut frame) else { break };
-                self.services.switch.forward(Source::Uplink, &frame[..length]);
+                let route = self.services.switch.forward(Source::Uplink, &frame[..length]);
+                // Whoever it is for pays for it: others have nothing of it.
+                let end = time::counter();
+                let took = self.services.scale.time(end.saturating_sub(start));
+                self.found.shares.had_together(route.guests, took);
+                start = end;
             }
         }
         for number in 0..self.found.count {
