@@ -1,11 +1,11 @@
 //! How fast the time stamp counter and the APIC timer run.
 //!
 //! What CPUID says is taken first. Otherwise both are counted for a millisecond or so against the best clock there is:
-//! HPET, the ACPI power management timer, the APIC timer itself where a hypervisor fixes its rate, the 8254. None need be
-//! there: each must show that it counts before it is used, and no loop lasts longer than a set number of ticks.
+//! HPET, the ACPI power management timer, the APIC timer itself where a hypervisor fixes its rate, the 8254.
 
 use core::ptr::NonNull;
 
+use arch_x86::calibrate::{self, Rates, rate_under};
 use arch_x86::pit;
 use platform::{Unusable, VirtAddr};
 use volatile::VolatilePtr;
@@ -15,15 +15,6 @@ use super::{Sources, apic_timer, tsc};
 use crate::bare::Bare;
 use crate::cpu::features::{Features, cpuid, has};
 use crate::machine::Machine;
-
-/// Rates, a second.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Rates {
-    /// Time stamp counter.
-    pub tsc: u64,
-    /// Undivided APIC timer.
-    pub apic_timer: u64,
-}
 
 /// A clock to count against.
 #[derive(Clone, Copy, Debug)]
@@ -41,16 +32,6 @@ enum Reference {
 }
 
 const PM_TIMER_RATE: u64 = 3_579_545;
-/// The APIC timer's rate under hypervisors that count it in nanoseconds.
-const NANOSECOND_RATE: u64 = 1_000_000_000;
-
-/// A reference that has not moved after so many ticks never will: about a millisecond.
-const TICKS_TO_MOVE: u64 = 3_000_000;
-/// No window is longer, however slow its reference: about a tenth of a second.
-const MOST_TICKS: u64 = 300_000_000;
-/// Readings of which the least disturbed one counts.
-const READINGS: u32 = 8;
-
 /// Finds the rates and sets the clock and the timer to them. Context: interrupts disabled, the APIC timer free.
 pub fn run(sources: Sources) -> Result<(), Unusable> {
     let rates = rates(sources)?;
@@ -124,19 +105,14 @@ fn references(sources: Sources) -> [Option<Reference>; 4] {
     [
         sources.hpet.and_then(start_hpet),
         sources.pm_timer.map(|(port, wide)| Reference::PmTimer(port, if wide { 32 } else { 24 })),
-        counts_nanoseconds().then_some(Reference::ApicTimer(NANOSECOND_RATE)),
+        known_rate().map(Reference::ApicTimer),
         Some(Reference::Pit),
     ]
 }
 
-/// Whether the hypervisor is one that runs the APIC timer at 1 GHz: QEMU's emulation and KVM do.
-fn counts_nanoseconds() -> bool {
-    if !has(Features::HYPERVISOR) {
-        return false;
-    }
-    let leaf = Bare::cpuid(0x4000_0000, 0);
-    let name = [leaf.ebx, leaf.ecx, leaf.edx].map(u32::to_le_bytes);
-    matches!(name.as_flattened(), b"TCGTCGTCGTCG" | b"KVMKVMKVM\0\0\0")
+/// The APIC timer's rate, if its hypervisor fixes it.
+fn known_rate() -> Option<u64> {
+    has(Features::HYPERVISOR).then(|| rate_under(Bare::cpuid(0x4000_0000, 0)))?
 }
 
 /// Makes the HPET count, if it is one.
@@ -187,15 +163,13 @@ impl Reference {
         }
     }
 
-    /// Counts from `start` to `end`, through at most one wrap.
-    const fn between(self, start: u64, end: u64) -> u64 {
-        let bits = match self {
+    const fn bits(self) -> u32 {
+        match self {
             Self::Hpet(..) | Self::ApicTimer(_) => 32,
             Self::PmTimer(_, bits) => bits,
             Self::Pit => 16,
             Self::Tsc(_) => 64,
-        };
-        end.wrapping_sub(start) & (u64::MAX >> (64 - bits))
+        }
     }
 
     /// How long to count for: a coarse clock needs longer.
@@ -208,71 +182,8 @@ impl Reference {
     }
 }
 
-/// A counter's value, and the time stamp counter in the middle of reading it.
-#[derive(Clone, Copy)]
-struct Reading {
-    tsc: u64,
-    value: u64,
-}
-
-/// Of a few readings the one that took least time: the others were interrupted below, or the code was new.
-fn reading(read: impl Fn() -> u64) -> Reading {
-    let mut least = u64::MAX;
-    let mut best = Reading { tsc: 0, value: 0 };
-    for _ in 0..READINGS {
-        let before = tsc::ticks();
-        let value = read();
-        let took = tsc::ticks().wrapping_sub(before);
-        if took < least {
-            least = took;
-            best = Reading { tsc: before.wrapping_add(took / 2), value };
-        }
-    }
-    best
-}
-
-/// `count * rate / passed`.
-fn scaled(count: u64, rate: u64, passed: u64) -> Option<u64> {
-    let passed = u128::from(passed);
-    u64::try_from((u128::from(count) * u128::from(rate)).checked_div(passed)?).ok()
-}
-
 fn measure(reference: Reference) -> Option<Rates> {
     reference.start();
-    let begin = tsc::ticks();
-    let first = reference.read();
-    while reference.read() == first {
-        if tsc::ticks().wrapping_sub(begin) > TICKS_TO_MOVE {
-            return None;
-        }
-    }
-    let read = || reference.read();
-    let count = || apic_timer::counted().into();
-    let (start, start_count) = (reading(read), reading(count));
-    while reference.between(start.value, reference.read()) < reference.window() {
-        if tsc::ticks().wrapping_sub(start.tsc) > MOST_TICKS {
-            return None;
-        }
-    }
-    let (end, end_count) = (reading(read), reading(count));
-    let passed = reference.between(start.value, end.value);
-    let tsc = scaled(end.tsc.wrapping_sub(start.tsc), reference.rate(), passed)?;
-    let counted = end_count.value.wrapping_sub(start_count.value);
-    let apic_timer = scaled(counted, tsc, end_count.tsc.wrapping_sub(start_count.tsc))?;
-    let rates = Rates { tsc, apic_timer };
-    // Slower than a megahertz is no counter of a CPU this code can run on.
-    (rates.tsc >= 1_000_000 && rates.apic_timer >= 1_000_000).then_some(rates)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counters_of_few_bits_wrap() {
-        assert_eq!(Reference::PmTimer(0, 24).between(0xff_fff0, 0x10), 0x20);
-        assert_eq!(Reference::Pit.between(0xfff0, 0x10), 0x20);
-        assert_eq!(Reference::Hpet(VirtAddr(0), 1).between(0xffff_fff0, 0x10), 0x20);
-        assert_eq!(Reference::Tsc(1).between(u64::MAX - 0xf, 0x10), 0x20);
-    }
+    let (rate, bits, window) = (reference.rate(), reference.bits(), reference.window());
+    calibrate::Reference { read: || reference.read(), rate, bits, window }.measure(apic_timer::counted)
 }

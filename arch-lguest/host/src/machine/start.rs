@@ -4,7 +4,7 @@ use core::slice;
 use core::sync::atomic::AtomicU64;
 
 use arch_x86::start_info::StartInfo;
-use platform::{PAGE_SIZE, PhysAddr, PhysRange, Unusable};
+use platform::{Nanoseconds, PAGE_SIZE, PhysAddr, PhysRange, Unusable};
 
 use super::cpu::{self, Features};
 use super::frames::Frames;
@@ -61,7 +61,8 @@ pub fn find(start_info: u64) -> Result<Found, Unusable> {
     let host = paging::load(&mut frames, end)?;
     apic::init();
     let rates = time::measure()?;
-    apic::enable_timer(features.deadline, rates.timer);
+    let scale = |rate| Scale::measured(rate, Nanoseconds::SECOND);
+    apic::enable_timer(features.deadline, scale(rates.apic_timer));
     apic::enable_console();
 
     let options = Options::parse(given.command_line)?;
@@ -89,7 +90,7 @@ pub fn find(start_info: u64) -> Result<Found, Unusable> {
     {
         return Err(Unusable("a guest wants the machine's network, and the machine has no network card"));
     }
-    let (scale, root) = (rates.counter, host.root);
+    let (scale, root) = (scale(rates.tsc), host.root);
     Ok(Found { features, scale, root, options, shares, guests, count, switch, hardware })
 }
 
