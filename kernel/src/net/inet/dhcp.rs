@@ -123,7 +123,7 @@ impl Dhcp {
             }
         });
         match &lease {
-            Some(lease) => lease.apply(links),
+            Some(lease) => lease.apply(self.lease.as_ref(), links),
             None => {
                 log::warn!("eth0: the address given by DHCP is lost");
                 let _ = links.set_network(Link::Ethernet, None);
@@ -139,7 +139,8 @@ impl Dhcp {
 }
 
 impl Lease {
-    fn apply<W: Wire>(&self, links: &mut Links<W>) {
+    /// Uses it, after the one of `before`.
+    fn apply<W: Wire>(&self, before: Option<&Self>, links: &mut Links<W>) {
         let Network { address, prefix } = self.network;
         match self.router {
             Some(router) => {
@@ -150,17 +151,20 @@ impl Lease {
         for server in &self.name_servers {
             log::info!("eth0: name server {server}");
         }
-        if links.get(Link::Ethernet).and_then(|interface| interface.network) == Some(self.network) {
+        let default =
+            |gateway| Route { to: Network::ALL, gateway: Some(gateway), link: Link::Ethernet, metric: 0 };
+        let has = links.get(Link::Ethernet).and_then(|interface| interface.network) == Some(self.network);
+        let router_before = before.and_then(|lease| lease.router).filter(|_| has);
+        if has && router_before == self.router {
             return;
         }
-        let default = self.router.map(|router| Route {
-            to: Network::ALL,
-            gateway: Some(router),
-            link: Link::Ethernet,
-            metric: 0,
-        });
-        let set = links.set_network(Link::Ethernet, Some(self.network));
-        if let Err(error) = set.and_then(|()| default.map_or(Ok(()), |route| links.routes.add(route))) {
+        // Another address takes the routes with it, another router its own alone.
+        let set = if has { Ok(()) } else { links.set_network(Link::Ethernet, Some(self.network)) };
+        if let Some(route) = router_before.map(default) {
+            links.routes.remove(|other| *other == route);
+        }
+        let route = self.router.map(default);
+        if let Err(error) = set.and_then(|()| route.map_or(Ok(()), |route| links.routes.add(route))) {
             log::warn!("eth0: the address given by DHCP cannot be used: {error}");
         }
     }

@@ -3,5 +3,6 @@
 mod datagrams;
 mod endings;
 mod hostile;
+mod leases;
 mod streams;
 mod world;
