@@ -38,12 +38,15 @@ struct Slots {
     files: Vec<Option<Arc<OpenFile>>>,
     /// A bit for each descriptor: `execve(2)` closes it.
     close_on_exec: Vec<u64>,
+    /// Descriptors that nothing has yet and nothing else gets: few, if any.
+    reserved: Vec<usize>,
     /// No lower descriptor is free.
     lowest_free: usize,
 }
 
 impl Slots {
-    fn reserve(&mut self, index: usize) -> KResult<()> {
+    /// Makes room for descriptor `index`.
+    fn grow(&mut self, index: usize) -> KResult<()> {
         if index < self.files.len() {
             return Ok(());
         }
@@ -61,9 +64,32 @@ impl Slots {
     }
 
     fn lowest_from(&self, from: usize) -> usize {
-        let start = from.max(self.lowest_free);
-        let rest = self.files.get(start..).unwrap_or(&[]);
-        rest.iter().position(Option::is_none).map_or(start + rest.len(), |skip| start + skip)
+        let mut index = from.max(self.lowest_free);
+        loop {
+            let rest = self.files.get(index..).unwrap_or(&[]);
+            index += rest.iter().position(Option::is_none).unwrap_or(rest.len());
+            if !self.reserved.contains(&index) {
+                return index;
+            }
+            index += 1;
+        }
+    }
+
+    /// The lowest free descriptor that is not below `from`, and below `limit`, with room for a file.
+    fn find(&mut self, from: usize, limit: u64) -> KResult<usize> {
+        let index = self.lowest_from(from);
+        if index as u64 >= limit.min(MAX_FILES) {
+            return Err(Errno::EMFILE);
+        }
+        self.grow(index)?;
+        Ok(index)
+    }
+
+    /// Nothing gets `index` now unless it is for it.
+    fn occupy(&mut self, index: usize) {
+        if index == self.lowest_free {
+            self.lowest_free += 1;
+        }
     }
 
     fn set_on_exec(&mut self, index: usize, on_exec: OnExec) {
@@ -80,9 +106,7 @@ impl Slots {
 
     fn put(&mut self, index: usize, file: Arc<OpenFile>, on_exec: OnExec) -> Option<Arc<OpenFile>> {
         self.set_on_exec(index, on_exec);
-        if index == self.lowest_free {
-            self.lowest_free += 1;
-        }
+        self.occupy(index);
         self.files[index].replace(file)
     }
 
@@ -117,8 +141,10 @@ impl FileTable {
         let mut close_on_exec = Vec::new();
         close_on_exec.try_reserve_exact(words).map_err(|_| Errno::ENOMEM)?;
         close_on_exec.extend_from_slice(&slots.close_on_exec[..words]);
-        let lowest_free = slots.lowest_free.min(used);
-        Ok(Arc::new(Self(SpinLock::new(Slots { files, close_on_exec, lowest_free }))))
+        // What is reserved is for a thread that the copy has not.
+        let lowest_free = slots.reserved.iter().copied().fold(slots.lowest_free.min(used), usize::min);
+        let reserved = Vec::new();
+        Ok(Arc::new(Self(SpinLock::new(Slots { files, close_on_exec, reserved, lowest_free }))))
     }
 
     /// The file that `fd` stands for.
@@ -139,28 +165,28 @@ impl FileTable {
     /// EMFILE.
     pub fn add(&self, file: Arc<OpenFile>, on_exec: OnExec, from: usize, limit: u64) -> KResult<Fd> {
         let mut slots = self.0.lock();
-        let index = slots.lowest_from(from);
-        if index as u64 >= limit.min(MAX_FILES) {
-            return Err(Errno::EMFILE);
-        }
-        slots.reserve(index)?;
+        let index = slots.find(from, limit)?;
         slots.put(index, file, on_exec);
         Ok(Fd(index as i32))
     }
 
-    /// Whether [`Self::add`] finds a descriptor now.
+    /// Keeps the lowest free descriptor that is below `limit` for a file to come.
     ///
     /// # Errors
     /// EMFILE.
-    pub fn check_room(&self, limit: u64) -> KResult<()> {
-        let index = self.0.lock().lowest_from(0);
-        if (index as u64) < limit.min(MAX_FILES) { Ok(()) } else { Err(Errno::EMFILE) }
+    pub fn reserve(self: &Arc<Self>, limit: u64) -> KResult<Reserved> {
+        let mut slots = self.0.lock();
+        let index = slots.find(0, limit)?;
+        slots.reserved.try_reserve(1).map_err(|_| Errno::EMFILE)?;
+        slots.reserved.push(index);
+        slots.occupy(index);
+        Ok(Reserved { table: self.clone(), index })
     }
 
     /// Gives `file` a certain descriptor; returns what had it.
     ///
     /// # Errors
-    /// EBADF if that is not below `limit`.
+    /// EBADF if that is not below `limit`, EBUSY if it is reserved.
     pub fn replace(
         &self,
         fd: Fd,
@@ -173,7 +199,10 @@ impl FileTable {
             return Err(Errno::EBADF);
         }
         let mut slots = self.0.lock();
-        slots.reserve(index)?;
+        if slots.reserved.contains(&index) {
+            return Err(Errno::EBUSY);
+        }
+        slots.grow(index)?;
         Ok(slots.put(index, file, on_exec))
     }
 
@@ -273,6 +302,32 @@ impl FileTable {
     }
 }
 
+/// A descriptor that nothing has, kept for a file that is taken from somewhere and would be lost without one. It is free again
+/// when this is dropped.
+pub struct Reserved {
+    table: Arc<FileTable>,
+    index: usize,
+}
+
+impl Reserved {
+    /// Gives it to `file`.
+    pub fn fill(self, file: Arc<OpenFile>, on_exec: OnExec) -> Fd {
+        self.table.0.lock().put(self.index, file, on_exec);
+        Fd(self.index as i32)
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let mut slots = self.table.0.lock();
+        slots.reserved.retain(|&index| index != self.index);
+        // Filled, or closed since.
+        if slots.files[self.index].is_none() {
+            slots.lowest_free = slots.lowest_free.min(self.index);
+        }
+    }
+}
+
 impl Drop for FileTable {
     fn drop(&mut self) {
         let owner = self.lock_owner();
@@ -329,13 +384,13 @@ pub fn file_limit() -> u64 {
     current().process.limits.lock().get(Resource::OpenFiles).soft
 }
 
-/// Whether the running process has a descriptor free, before something is taken that would be lost without one. Another
-/// thread may take it first.
+/// Keeps a descriptor of the running process for a file to come.
 ///
 /// # Errors
 /// EMFILE.
-pub fn check_room() -> KResult<()> {
-    current().process.files.lock().check_room(file_limit())
+pub fn reserve() -> KResult<Reserved> {
+    let limit = file_limit();
+    current().process.files.lock().reserve(limit)
 }
 
 /// Gives the running process the lowest free descriptor for `file`.

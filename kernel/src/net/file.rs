@@ -70,5 +70,10 @@ pub fn check_open_flags(open_flags: u32) -> KResult<()> {
 /// # Errors
 /// EMFILE, ENOMEM.
 pub fn install_socket(file: Arc<OpenFile>, open_flags: u32) -> KResult<Fd> {
-    install(file, OnExec::close_if(open_flags & O_CLOEXEC != 0))
+    install(file, on_exec(open_flags))
+}
+
+/// What `execve(2)` does with a descriptor that is opened with these flags.
+pub const fn on_exec(open_flags: u32) -> OnExec {
+    OnExec::close_if(open_flags & O_CLOEXEC != 0)
 }

@@ -5,6 +5,7 @@
 //! functions: nothing but the case itself can be hurt by a wrong argument, and wrong arguments are often the point.
 
 pub mod check;
+pub mod descriptors;
 pub mod elf;
 pub mod errno;
 pub mod fs;

@@ -57,6 +57,38 @@ fn copies_go_their_own_way_and_nothing_is_kept() {
 }
 
 #[test]
+fn a_reserved_descriptor_is_nobody_elses() {
+    let table = FileTable::empty();
+    let file = file();
+    let add = |table: &FileTable, limit| table.add(file.clone(), OnExec::Keep, 0, limit);
+    assert_eq!(add(&table, 8), Ok(Fd(0)));
+    let reserved = table.reserve(2).unwrap();
+    assert_eq!(table.reserve(2).err(), Some(Errno::EMFILE));
+    assert_eq!(add(&table, 2), Err(Errno::EMFILE));
+    assert_eq!(add(&table, 8), Ok(Fd(2)));
+    assert_eq!(table.get(Fd(1)).err(), Some(Errno::EBADF));
+    assert_eq!(table.remove(Fd(1)).err(), Some(Errno::EBADF));
+    assert_eq!(table.replace(Fd(1), file.clone(), OnExec::Keep, 8).err(), Some(Errno::EBUSY));
+    // A copy has no thread that would fill it.
+    let copy = table.fork().unwrap();
+    assert_eq!(add(&copy, 8), Ok(Fd(1)));
+    // Given up, also with others that are not.
+    let (next, last) = (table.reserve(8).unwrap(), table.reserve(8).unwrap());
+    assert_eq!(add(&table, 8), Ok(Fd(5)));
+    drop(next);
+    drop(reserved);
+    assert_eq!(add(&table, 8), Ok(Fd(1)));
+    assert_eq!(add(&table, 8), Ok(Fd(3)));
+    assert_eq!(add(&table, 8), Ok(Fd(6)));
+    assert_eq!(last.fill(file.clone(), OnExec::Close), Fd(4));
+    assert_eq!(table.on_exec(Fd(4)), Ok(OnExec::Close));
+    assert!(table.get(Fd(4)).is_ok());
+    assert_eq!(add(&table, 8), Ok(Fd(7)));
+    table.remove(Fd(4)).unwrap();
+    assert_eq!(add(&table, 8), Ok(Fd(4)));
+}
+
+#[test]
 fn closing_a_descriptor_gives_up_its_process_locks() {
     use crate::fs::locks::{Lock, LockMode, LockOwner, LockSort};
     use crate::process::Pid;

@@ -9,9 +9,9 @@ use super::socket::Socket;
 use super::tcp::Directions;
 use crate::errno::Errno;
 use crate::fs::io::{IoDst, IoSrc};
-use crate::fs::table::{check_room, close};
+use crate::fs::table::{close, reserve};
 use crate::net::address::write_with_length;
-use crate::net::file::{self, RAW, TYPE_MASK, TYPES, check_open_flags, install_socket};
+use crate::net::file::{self, RAW, TYPE_MASK, TYPES, check_open_flags, install_socket, on_exec};
 use crate::syscall::{Call, SysResult};
 
 const STREAM: u32 = 1;
@@ -66,9 +66,9 @@ pub fn connect(file: &SocketFile, call: &mut Call<'_>) -> SysResult {
 
 fn accept_with(file: &SocketFile, call: &Call<'_>, open_flags: u32) -> SysResult {
     check_open_flags(open_flags)?;
-    check_room()?;
+    let reserved = reserve()?;
     let (socket, from) = file.socket().accept(file.waiting(0))?;
-    let fd = install_socket(socket.open(open_flags), open_flags)?;
+    let fd = reserved.fill(socket.open(open_flags), on_exec(open_flags));
     let (to, length_at) = (call.user(1), call.user(2));
     if !to.is_null()
         && let Err(error) = write_with_length(&encode(from), to, length_at)

@@ -10,10 +10,10 @@ use super::message_calls::send_to;
 use super::socket::Socket;
 use crate::errno::{Errno, KResult};
 use crate::fs::io::{IoDst, IoSrc};
-use crate::fs::table::{check_room, close};
+use crate::fs::table::{close, reserve};
 use crate::mm::UserAddr;
 use crate::net::address::write_with_length;
-use crate::net::file::{self, RAW, TYPE_MASK, TYPES, check_open_flags, install_socket};
+use crate::net::file::{self, RAW, TYPE_MASK, TYPES, check_open_flags, install_socket, on_exec};
 use crate::syscall::{Call, SysResult};
 
 /// An open file that is known to be a socket.
@@ -87,9 +87,9 @@ pub fn connect(call: &mut Call<'_>) -> SysResult {
 fn accept_with(call: &Call<'_>, open_flags: u32) -> SysResult {
     check_open_flags(open_flags)?;
     let file = SocketFile::of(call.int(0))?;
-    check_room()?;
+    let reserved = reserve()?;
     let (socket, client) = file.socket().accept(file.waiting(0))?;
-    let fd = install_socket(socket.open(open_flags), open_flags)?;
+    let fd = reserved.fill(socket.open(open_flags), on_exec(open_flags));
     let (to, length_at) = (call.user(1), call.user(2));
     if !to.is_null()
         && let Err(error) = write_with_length(&address::encode(named(client.name())), to, length_at)

@@ -5,17 +5,19 @@ use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::thread;
 
+use guest_programs::descriptors::{accept_with_the_last, with_limit};
 use guest_programs::process::{End, child, kill, wait};
-use guest_programs::sys::{close, read, zeroed};
+use guest_programs::sys::{close, read};
 use guest_programs::{Case, call, cases, check, eq, err, ok};
 
 use super::connect::disconnect;
-use super::socket::{LOCALHOST, STREAM, bind, events, listener, name, option, pair, socket};
+use super::socket::{LOCALHOST, STREAM, bind, connect, events, listener, name, option, pair, socket};
 
 pub const CASES: &[Case] = cases![
     a_listener_shut_wakes_its_accept,
     an_error_of_before_is_nothing_to_accept,
     without_a_descriptor_nothing_is_accepted,
+    a_waiting_accept_has_its_descriptor,
     backlog_is_accepted_in_order,
     many_connections: 60,
     a_socket_is_shared_after_fork,
@@ -62,12 +64,7 @@ fn without_a_descriptor_nothing_is_accepted() {
     let (listener, port) = listener();
     let fd = listener.as_raw_fd();
     let mut client = ok!(TcpStream::connect((LOCALHOST, port)));
-    let mut limit: libc::rlimit = zeroed();
-    ok!(call!(SYS_getrlimit, libc::RLIMIT_NOFILE, &raw mut limit));
-    let none = libc::rlimit { rlim_cur: 3, ..limit };
-    ok!(call!(SYS_setrlimit, libc::RLIMIT_NOFILE, &none));
-    let refused = call!(SYS_accept, fd, 0, 0);
-    ok!(call!(SYS_setrlimit, libc::RLIMIT_NOFILE, &limit));
+    let refused = with_limit(3, || call!(SYS_accept, fd, 0, 0));
     err!(refused, EMFILE);
     let (mut server, _) = ok!(listener.accept());
     ok!(server.write_all(b"still"));
@@ -75,6 +72,15 @@ fn without_a_descriptor_nothing_is_accepted() {
     let mut text = String::new();
     ok!(client.read_to_string(&mut text));
     eq!(text, "still");
+}
+
+fn a_waiting_accept_has_its_descriptor() {
+    let (listener, port) = listener();
+    let client = socket(STREAM);
+    accept_with_the_last(listener.as_raw_fd(), || {
+        ok!(connect(client, LOCALHOST, port));
+    });
+    eq!(read(client, &mut [0]), Ok(0));
 }
 
 fn backlog_is_accepted_in_order() {

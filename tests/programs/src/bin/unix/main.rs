@@ -1,5 +1,7 @@
 //! Sockets of AF_UNIX: streams, datagrams, names, descriptors passed along.
 
+mod accept;
+
 use guest_programs::process::{End, child, wait};
 use guest_programs::sync::until;
 use guest_programs::sys::{close, pipe, read, read_all, write, zeroed};
@@ -15,7 +17,6 @@ const CASES: &[Case] = cases![
     bind_errors,
     connect_errors,
     abstract_names,
-    accept_flags_and_backlog,
     datagrams_by_name,
     descriptors_are_passed,
     credentials_are_passed,
@@ -31,7 +32,7 @@ const CASES: &[Case] = cases![
 ];
 
 fn main() {
-    run(&[CASES], &[])
+    run(&[CASES, accept::CASES], &[])
 }
 
 const STREAM: i32 = libc::SOCK_STREAM;
@@ -213,35 +214,6 @@ fn abstract_names() {
     // It goes with its socket.
     err!(connect(socket(STREAM), name.as_bytes()), ECONNREFUSED);
     ok!(bind(socket(STREAM), name.as_bytes()));
-}
-
-fn accept_flags_and_backlog() {
-    fs::scratch();
-    let server = socket(STREAM | libc::SOCK_NONBLOCK);
-    ok!(bind(server, b"sock"));
-    err!(call!(SYS_accept, server, 0, 0), EINVAL);
-    ok!(call!(SYS_listen, server, 2));
-    err!(call!(SYS_accept, server, 0, 0), EAGAIN);
-    let mut clients = vec![];
-    // The queue has an end.
-    loop {
-        let client = socket(STREAM | libc::SOCK_NONBLOCK);
-        match connect(client, b"sock") {
-            Ok(_) => clients.push(client),
-            Err(e) => {
-                err!(Err::<usize, _>(e), EAGAIN);
-                break;
-            }
-        }
-        check!(clients.len() < 100);
-    }
-    check!(clients.len() >= 2);
-    let accepted = ok!(call!(SYS_accept4, server, 0, 0, libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)) as i32;
-    eq!(call!(SYS_fcntl, accepted, libc::F_GETFD), Ok(1));
-    err!(read(accepted, &mut [0]), EAGAIN);
-    err!(call!(SYS_accept4, server, 0, 0, 0x1), EINVAL);
-    err!(call!(SYS_accept, accepted, 0, 0), EINVAL);
-    err!(call!(SYS_listen, accepted, 1), EINVAL);
 }
 
 fn datagrams_by_name() {
