@@ -30,10 +30,7 @@ const VMI_MACHINES: [(Manner, &str, u16, &str, Dispatch); 4] = [
 
 /// The cases.
 pub fn cases() -> Vec<Case> {
-    let mut cases: Vec<_> = MACHINES
-        .iter()
-        .map(|&machine| on(machine, "").prints(" passed, 0 failed").never_prints("FAILED").limit(180))
-        .collect();
+    let mut cases: Vec<_> = MACHINES.iter().map(|&machine| all_of(on(machine, ""))).collect();
     for machine in [MACHINES[0], MACHINES[2]] {
         let passes = |what| on(machine, what).prints("conformance: 1 passed, 0 failed").limit(90);
         cases.push(passes("idle").wait_for("resting").idle(Duration::from_secs(3), 0.1).wait_for("rested"));
@@ -41,11 +38,10 @@ pub fn cases() -> Vec<Case> {
     }
     for (manner, machine, cpus, cpu, dispatch) in VMI_MACHINES {
         let case = on((Vmi, machine, cpus, cpu, dispatch), "").with_rom(Choice::Ours(manner));
-        cases.push(case.prints(" passed, 0 failed").never_prints("FAILED").limit(180));
+        cases.push(all_of(case));
     }
     for dispatch in [Static, Table] {
-        let case = on((Lguest, "pc", 1, "max", dispatch), "");
-        cases.push(with_devices(case).prints(" passed, 0 failed").never_prints("FAILED").limit(180));
+        cases.push(all_of(with_devices(on((Lguest, "pc", 1, "max", dispatch), ""))));
     }
     // What `bench hooks` asks for: every hook can be called over and over.
     cases.push(on(MACHINES[1], "").named("costs").append("costs").prints("paging::").prints("costs: done"));
@@ -58,6 +54,15 @@ pub fn with_devices(case: Case) -> Case {
     case.disk(&disk, false).image(&disk, false).network(Network::Guests)
 }
 
+/// Every promise is kept: those about devices, or that there are none.
+fn all_of(case: Case) -> Case {
+    let about_devices = match case.variant.backend.has_devices() {
+        true => "ok device touches no memory after a reset (",
+        false => "ok devices are none, and known to be none when the image is built (",
+    };
+    case.prints(about_devices).prints(" passed, 0 failed").never_prints("FAILED").limit(180)
+}
+
 /// The whole on a machine, or what has `only` in its name.
 fn on((backend, machine, cpus, cpu, dispatch): (Backend, &str, u16, &str, Dispatch), only: &str) -> Case {
     let mut name = format!("conformance/{backend}-{dispatch}-{machine}-{cpus}cpu-{cpu}");
@@ -66,7 +71,7 @@ fn on((backend, machine, cpus, cpu, dispatch): (Backend, &str, u16, &str, Dispat
         name = format!("{name}-{only}");
         append = format!("only={only}:");
     }
-    let case = case(name)
+    case(name)
         .product(Product::Conformance)
         .backend(backend)
         .dispatch(dispatch)
@@ -75,11 +80,5 @@ fn on((backend, machine, cpus, cpu, dispatch): (Backend, &str, u16, &str, Dispat
         .cpu(cpu)
         .files(Files::None)
         .append(&append)
-        .never_prints("conformance: panic");
-    // All of the cases about devices, or the one that says that there are none.
-    match (only, backend.has_devices()) {
-        ("", true) => case.prints("ok device touches no memory after a reset ("),
-        ("", false) => case.prints("ok devices are none, and known to be none when the image is built ("),
-        _ => case,
-    }
+        .never_prints("conformance: panic")
 }
