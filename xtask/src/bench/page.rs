@@ -23,7 +23,8 @@ pub fn of(results: &Results) -> String {
             if !summary.is_empty() {
                 let _ = write!(body, "<p>Geometric mean of the ratios, {}.</p>", summary.join("; "));
             }
-            body.push_str("<table><tr><th></th><th>mode</th><th>instructions</th><th>ratio</th><th class=\"wide\"></th></tr>");
+            body.push_str("<table><tr><th></th><th>mode</th><th class=\"number\">instructions</th><th class=\"number\">ratio</th>\
+                 <th class=\"wide\"></th></tr>");
             for (name, reference, others) in &rows.rows {
                 let modes =
                     std::iter::once((&rows.reference, reference)).chain(rows.modes.iter().zip(others));

@@ -9,13 +9,8 @@ use crate::size_report::model::{Figures, Report};
 use crate::size_report::reference::{ARCHITECTURE, percent};
 
 const STYLE: &str = include_str!("report.css");
-/// Width of a chart's names, bars and figures in the units of its view box.
-const NAMES: f64 = 230.0;
-const BARS: f64 = 460.0;
-const WIDTH: f64 = 880.0;
-/// Height of a bar and of its row.
-const BAR: f64 = 18.0;
-const ROW: f64 = 28.0;
+/// The longest bar's part of a chart's width in percent; a figure stands behind it.
+const BARS: f64 = 62.0;
 
 /// The whole page.
 pub fn page(report: &Report, changes: &[Block]) -> String {
@@ -157,42 +152,23 @@ fn figure(title: &str, explanation: &str, bars: &[Bar], legend: &str) -> String 
     let most = bars.iter().map(total).fold(0.0, f64::max);
     let least = bars.iter().map(total).fold(0.0, f64::min);
     let scale = if most > least { BARS / (most - least) } else { 0.0 };
-    let zero = NAMES - least * scale;
-    let height = ROW * bars.len() as f64 + 6.0;
-    let _ = write!(
-        text,
-        "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{title}\">\
-         <line class=\"axis\" x1=\"{zero:.1}\" x2=\"{zero:.1}\" y1=\"0\" y2=\"{height}\"/>"
-    );
-    for (row, bar) in bars.iter().enumerate() {
-        let y = ROW * row as f64 + (ROW - BAR) / 2.0 + 3.0;
-        let middle = y + BAR / 2.0;
+    let zero = -least * scale;
+    text.push_str("<div class=\"chart\">");
+    for bar in bars {
+        // A bar below zero ends where the others start.
+        let before = zero + total(bar).min(0.0) * scale;
         let _ = write!(
             text,
-            "<text class=\"name\" x=\"{:.1}\" y=\"{middle:.1}\">{}</text>",
-            NAMES + least.min(0.0) - 10.0,
+            "<div class=\"row\"><span class=\"name\">{}</span><span class=\"bars\">\
+             <i class=\"axis\" style=\"left:{zero:.2}%\"></i><i style=\"width:{before:.2}%\"></i>",
             escaped(&bar.name)
         );
-        let mut x = zero;
-        for (class, length) in &bar.parts {
-            let width = (length * scale).abs();
-            let left = if *length < 0.0 { x - width } else { x };
-            if width > 0.0 {
-                let _ = write!(
-                    text,
-                    "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{BAR}\"/>"
-                );
-            }
-            x += length.max(0.0) * scale;
+        for (class, length) in bar.parts.iter().filter(|(_, length)| *length != 0.0) {
+            let _ = write!(text, "<i class=\"{class}\" style=\"width:{:.2}%\"></i>", length.abs() * scale);
         }
-        let _ = write!(
-            text,
-            "<text class=\"figure\" x=\"{:.1}\" y=\"{middle:.1}\">{}</text>",
-            x + 8.0,
-            escaped(&bar.figure)
-        );
+        let _ = writeln!(text, "<span class=\"figure\">{}</span></span></div>", escaped(&bar.figure));
     }
-    text + "</svg></figure>"
+    text + "</div></figure>"
 }
 
 fn html(block: &Block) -> String {
@@ -226,6 +202,23 @@ mod tests {
     use crate::size_report::model::tests::sample;
 
     #[test]
+    fn bars_start_at_zero() {
+        let bar = |value| Bar { name: String::new(), parts: vec![("own", value)], figure: String::new() };
+        let chart = figure("", "", &[bar(30.0), bar(-1.0), bar(0.0)], "");
+        let bars = chart.split("class=\"bars\"").skip(1).collect::<Vec<_>>();
+        assert!(bars.iter().all(|bar| bar.contains("left:2.00%")), "{chart}");
+        assert!(
+            bars[0].contains("<i style=\"width:2.00%\"></i><i class=\"own\" style=\"width:60.00%\">"),
+            "{chart}"
+        );
+        assert!(
+            bars[1].contains("<i style=\"width:0.00%\"></i><i class=\"own\" style=\"width:2.00%\">"),
+            "{chart}"
+        );
+        assert!(!bars[2].contains("class=\"own\""), "{chart}");
+    }
+
+    #[test]
     fn a_page_needs_nothing_else() {
         let mut report = sample();
         report.images[0].functions[0].name = crate::evidence::names::Name::new("<a as b>::c");
@@ -235,8 +228,9 @@ mod tests {
         }
         assert!(page.contains("prefers-color-scheme: dark"));
         assert!(page.contains("&lt;a as b&gt;::c") && !page.contains("<a as b>"));
-        assert_eq!(page.matches("<svg").count(), 3);
-        assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
+        assert_eq!(page.matches("class=\"chart\"").count(), 3);
+        assert_eq!(page.matches("<div").count(), page.matches("</div>").count());
+        assert_eq!(page.matches("<span").count(), page.matches("</span>").count());
         assert!(page.contains("+10.00 % (+10 B)"), "{page}");
     }
 }
