@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::{Pid, getpid, getppid};
+use nix::unistd::Pid;
 
+use crate::process::tie;
 use crate::qemu::Launch;
 use crate::status::{End, Status, TIMED_OUT};
 use crate::terminal::Saved;
@@ -98,18 +98,8 @@ impl Qemu {
         // What an earlier guest left must not be taken for this one's.
         fs::write(&launch.status, b"")
             .with_context(|| format!("cannot write {}", launch.status.display()))?;
-        let parent = getpid();
         let mut command = Command::new(&launch.qemu);
-        streams(command.args(launch.arguments()));
-        // SAFETY: the closure makes three system calls and allocates nothing, as is required between fork and exec.
-        unsafe {
-            command.pre_exec(move || {
-                SigSet::empty().thread_set_mask()?;
-                set_pdeathsig(Signal::SIGTERM)?;
-                // The parent may have gone before the line above.
-                if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
-            });
-        }
+        streams(tie(command.args(launch.arguments())));
         let child = command.spawn().with_context(|| format!("cannot start {}", launch.qemu.display()))?;
         Ok(Self { child })
     }

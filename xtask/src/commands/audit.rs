@@ -7,12 +7,12 @@ use anyhow::{Context, Result, bail};
 
 use crate::audit::lock::{self, Lock};
 use crate::audit::{Violation, arrows, calls, contract, image, sensitive, size, source, words};
-use crate::commands::build;
 use crate::evidence::hooks;
 use crate::evidence::image::Image;
 use crate::evidence::record;
+use crate::images::{self, Item};
 use crate::report::say;
-use crate::variant::{Backend, Dispatch, Profile, Variant};
+use crate::variant::{Backend, Dispatch, Product, Profile, Variant};
 use crate::workspace::Workspace;
 
 /// Checks that hooks cost nothing, stay few and stay sealed; names each place that breaks a rule
@@ -38,6 +38,9 @@ pub fn run(args: Args) -> Result<u8> {
     let mut gates = Gates::default();
     source_gates(&workspace, &mut gates)?;
     let backends = if args.backends.is_empty() { Backend::built() } else { args.backends };
+    let modes = [Dispatch::Static, Dispatch::Patched];
+    let images = backends.iter().flat_map(|&backend| modes.map(|dispatch| optimized(backend, dispatch)));
+    images::all(&workspace, &images.map(Item::kernel).collect::<Vec<_>>())?;
     for backend in backends {
         image_gates(&workspace, backend, &mut gates)?;
         patched_gates(&workspace, backend, &mut gates)?;
@@ -101,8 +104,8 @@ fn source_gates(workspace: &Workspace, gates: &mut Gates) -> Result<()> {
 
 /// The gates of a backend's `patched` control, which is none if a call stays indirect.
 fn patched_gates(workspace: &Workspace, backend: Backend, gates: &mut Gates) -> Result<()> {
-    let variant = Variant { backend, dispatch: Dispatch::Patched, profile: Profile::Release };
-    let image = Image::read(&build::image(workspace, variant)?)?;
+    let variant = optimized(backend, Dispatch::Patched);
+    let image = Image::read(&variant.image_path(workspace, Product::Monoguest))?;
     let figure = record::recorded(&image).unwrap_or_default().sites().to_string();
     let name = |gate: &str| format!("{variant}: {gate}");
     gates.gate(&name("hook call sites are recorded"), &figure, &image::unrecorded_hooks(&image)?);
@@ -124,10 +127,15 @@ fn sensitive_gate(image: &Image, variant: Variant, gates: &mut Gates) {
     gates.gate(&format!("{variant}: no sensitive instruction"), &figure, &found);
 }
 
+/// An image that gates look into.
+fn optimized(backend: Backend, dispatch: Dispatch) -> Variant {
+    Variant { backend, dispatch, profile: Profile::Release }
+}
+
 /// The gates of a backend's image.
 fn image_gates(workspace: &Workspace, backend: Backend, gates: &mut Gates) -> Result<()> {
-    let variant = Variant { backend, dispatch: Dispatch::Static, profile: Profile::Release };
-    let image = Image::read(&build::image(workspace, variant)?)?;
+    let variant = optimized(backend, Dispatch::Static);
+    let image = Image::read(&variant.image_path(workspace, Product::Monoguest))?;
     if image.contract != platform::CONTRACT_VERSION {
         bail!("{variant} says it follows version {} of the contract", image.contract);
     }

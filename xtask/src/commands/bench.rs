@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::bench::render::{self, Format};
 use crate::bench::results::{Costs, Measured, Results, Section, VERSION};
 use crate::bench::{compare, exits, measure, page};
-use crate::commands::build;
+use crate::images::{self, Item};
 use crate::initramfs::Initramfs;
 use crate::installer::{BUSYBOX, QEMU};
 use crate::lguest::Hypervisor;
@@ -20,7 +20,7 @@ use crate::qemu::Machine;
 use crate::race::course::{Below, Contender, Course};
 use crate::race::operations::BENCH;
 use crate::report::say;
-use crate::rom;
+use crate::rom::{self, Manner};
 use crate::testing::programs::{self, Program};
 use crate::variant::{Backend, Dispatch, Product, Profile, Variant};
 use crate::workspace::Workspace;
@@ -86,6 +86,11 @@ enum Part {
 }
 
 impl Part {
+    /// What runs above the cut.
+    fn product(self) -> Product {
+        if self == Self::Hooks { Product::Conformance } else { Product::Monoguest }
+    }
+
     fn section(self) -> Section {
         match self {
             Self::Hooks => Section::Hooks,
@@ -100,6 +105,28 @@ impl Part {
 fn wants(args: &Args, part: Part) -> bool {
     args.parts.is_empty() || args.parts.contains(&part)
 }
+
+/// What is measured.
+fn needed(backends: &[Backend], args: &Args) -> Vec<Item> {
+    let mut items = Vec::new();
+    let variant = |backend, dispatch| Variant { backend, dispatch, profile: Profile::Release };
+    for &backend in backends {
+        for part in PARTS.into_iter().filter(|&part| wants(args, part)) {
+            let variants = args.dispatch.iter().map(|&dispatch| variant(backend, dispatch));
+            items.extend(variants.map(|variant| Item::Image(part.product(), variant)));
+        }
+        if backend == Backend::Vmi {
+            items.push(Item::Rom(Manner::Plain));
+        }
+        if backend == Backend::Lguest && wants(args, Part::Lguest) {
+            items.extend([Backend::Native, backend].map(|of| Item::kernel(variant(of, Dispatch::Static))));
+        }
+    }
+    items
+}
+
+/// The parts that are measured for each variant.
+const PARTS: [Part; 3] = [Part::Hooks, Part::Operations, Part::Boot];
 
 /// Memory of a guest in MiB.
 const MEMORY: u32 = 128;
@@ -154,6 +181,7 @@ impl Bench {
     /// Measures everything; whether nothing failed.
     fn run(&self, args: &Args) -> Result<(Results, bool)> {
         let backends = if args.backends.is_empty() { Backend::built() } else { args.backends.clone() };
+        images::all(&self.workspace, &needed(&backends, args))?;
         let mut complete = true;
         let mut variants = Vec::new();
         for &backend in &backends {
@@ -173,10 +201,7 @@ impl Bench {
 
     fn variant(&self, variant: Variant, args: &Args, complete: &mut bool) -> Result<Option<Measured>> {
         let mut sections = BTreeMap::new();
-        for part in [Part::Hooks, Part::Operations, Part::Boot] {
-            if !wants(args, part) {
-                continue;
-            }
+        for part in PARTS.into_iter().filter(|&part| wants(args, part)) {
             let name = format!("{variant}, {}", part.section().title());
             self.bar.set_message(name.clone());
             self.bar.tick();
@@ -199,11 +224,11 @@ impl Bench {
     fn exits(&self, args: &Args, complete: &mut bool) -> Result<[Measured; 3]> {
         let contender = |backend, append: &str| {
             let variant = Variant { backend, dispatch: Dispatch::Static, profile: Profile::Release };
-            let image = build::product(&self.workspace, Product::Monoguest, variant)?;
-            anyhow::Ok(Contender { name: variant.to_string(), image, append: append.to_owned(), rom: None })
+            let image = variant.image_path(&self.workspace, Product::Monoguest);
+            Contender { name: variant.to_string(), image, append: append.to_owned(), rom: None }
         };
-        let native = contender(Backend::Native, "")?;
-        let [direct, ring] = [contender(Backend::Lguest, exits::RING_OFF)?, contender(Backend::Lguest, "")?];
+        let native = contender(Backend::Native, "");
+        let [direct, ring] = [contender(Backend::Lguest, exits::RING_OFF), contender(Backend::Lguest, "")];
         let hypervisor = Hypervisor { hypervisor_append: "counters".to_owned(), ..Hypervisor::default() };
         let below = Course { hypervisor: Some(self.below(hypervisor)), ..self.course.clone() };
         let mut columns = [Costs::new(), Costs::new(), Costs::new()];
@@ -245,8 +270,7 @@ impl Bench {
     }
 
     fn part(&self, variant: Variant, part: Part, only: &[String]) -> Result<Costs> {
-        let product = if part == Part::Hooks { Product::Conformance } else { Product::Monoguest };
-        let image = build::product(&self.workspace, product, variant)?;
+        let image = variant.image_path(&self.workspace, part.product());
         let rom = rom::place(&self.workspace, &variant.rom(), &self.course.machine, &self.course.scratch)?;
         let contender = Contender { name: variant.to_string(), image, append: String::new(), rom };
         let initrd: &Path = &self.initrd;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::commands::build;
+use crate::images;
 use crate::initramfs::{ARGV_FILE, Initramfs};
 use crate::installer::{BUSYBOX, QEMU};
 use crate::qemu::{Console, Hardware, Launch};
@@ -102,7 +102,7 @@ pub fn run(args: Args) -> Result<u8> {
 pub fn prepare(args: &GuestArgs, gdb: Option<PathBuf>) -> Result<Launch> {
     let workspace = Workspace::find()?;
     let qemu = QEMU.require()?;
-    let image = build::image(&workspace, args.variant)?;
+    let image = images::image(&workspace, args.variant)?;
     let scratch = workspace.scratch("boot")?;
     let (initrd, init) = match &args.initrd {
         Some(initrd) => {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::commands::build;
+use crate::images;
 use crate::initramfs::Initramfs;
 use crate::installer::{BUSYBOX, QEMU};
 use crate::qemu::Machine;
@@ -151,7 +151,7 @@ fn monoguest(workspace: &Workspace, args: &Args, scratch: &Path) -> Result<Conte
             let variant =
                 Variant { backend: args.backend, dispatch: args.dispatch, profile: Profile::Release };
             let rom = rom::place(workspace, &variant.rom(), &args.machine, scratch)?;
-            (variant.to_string(), build::image(workspace, variant)?, rom)
+            (variant.to_string(), images::image(workspace, variant)?, rom)
         }
     };
     Ok(Contender { name: format!("Monoguest ({name})"), image, append: String::new(), rom })

@@ -2,19 +2,18 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::commands::build;
 use crate::evidence::hooks;
+use crate::images::{self, Item};
 use crate::report::{Usage, say};
 use crate::size_report::measure::{self, Label};
 use crate::size_report::model::{Figures, Report};
 use crate::size_report::{check, compare, document, html, layout};
-use crate::toolchain::ImageToolchain;
-use crate::variant::{Backend, Dispatch, Profile, Variant};
+use crate::variant::{Backend, Dispatch, Product, Profile, Variant};
 use crate::workspace::Workspace;
 
 /// Shows what each way of reaching the backend costs, and proves that the product's costs nothing
@@ -68,6 +67,7 @@ enum Format {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<u8> {
+    let started = Instant::now();
     let workspace = Workspace::find()?;
     // A file that is no report is told before the images are built.
     let earlier = args.compare.as_deref().map(Report::load).transpose()?;
@@ -88,6 +88,11 @@ pub fn run(args: Args) -> Result<u8> {
     print!("{text}");
     let faults = check::faults(&report);
     faults.iter().for_each(|fault| say!("FAULT: {fault}"));
+    say!(
+        "report of {} images, in {:.1} s with their building",
+        report.images.len(),
+        started.elapsed().as_secs_f64()
+    );
     Ok(if faults.is_empty() { 0 } else { 1 })
 }
 
@@ -121,26 +126,18 @@ fn variants(args: &Args) -> Vec<Variant> {
 }
 
 fn built(workspace: &Workspace, args: &Args) -> Result<Vec<Figures>> {
-    ImageToolchain::require()?;
     let variants = variants(args);
-    // indicatif draws nothing where standard error is no terminal.
-    let bar = ProgressBar::new(variants.len() as u64);
-    bar.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}").expect("the template is right"));
-    let mut images = Vec::new();
-    for variant in variants {
-        bar.set_message(variant.to_string());
-        bar.tick();
-        let path = bar.suspend(|| build::image(workspace, variant))?;
+    let items: Vec<_> = variants.iter().copied().map(Item::kernel).collect();
+    images::all(workspace, &items)?;
+    let look = |variant: Variant| {
         let label = Label {
             name: variant.to_string(),
             dispatch: Some(variant.dispatch.to_string()),
             optimization: variant.profile.optimization().to_owned(),
         };
-        images.push(measure::image(&path, label)?);
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    Ok(images)
+        measure::image(&variant.image_path(workspace, Product::Monoguest), label)
+    };
+    variants.into_iter().map(look).collect()
 }
 
 fn given(paths: &[PathBuf]) -> Result<Vec<Figures>> {

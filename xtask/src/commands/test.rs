@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::commands::build;
+use crate::images::{self, AtFailure, Item};
 use crate::initramfs::Initramfs;
 use crate::installer::{self, BUSYBOX, QEMU};
 use crate::report::{self, say};
@@ -18,7 +18,7 @@ use crate::testing::outcome::{Results, seconds};
 use crate::testing::programs;
 use crate::testing::runner::{Bench, Verdict};
 use crate::testing::text_size;
-use crate::variant::{Backend, Dispatch, Product, Variant};
+use crate::variant::{Backend, Dispatch, Variant};
 use crate::workspace::Workspace;
 
 use super::setup::ALL_TOOLS;
@@ -49,7 +49,7 @@ pub struct Args {
     #[arg(long, value_name = "MODE")]
     dispatch: Option<Dispatch>,
 
-    /// How many guests run at a time
+    /// How many guests run at a time; no more images than that are built at a time
     #[arg(long, default_value = "2", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: u16,
 }
@@ -80,11 +80,17 @@ pub fn run(args: Args) -> Result<u8> {
     }
     let mut results = Results::new();
     installer::require(ALL_TOOLS)?;
+    // Errors in cargo's tests are told at once. The tests look into some of the images, so these come before they run.
+    let host = match host {
+        Some(filter) if host::build(&workspace, &mut results)? => Some(filter),
+        _ => None,
+    };
+    let images = build_images(&workspace, &cases, &args, &mut results)?;
     if let Some(filter) = host {
         host::run(&workspace, &filter, &mut results)?;
     }
     if !cases.is_empty() {
-        run_guests(workspace, &cases, &args, &mut results)?;
+        run_guests(workspace, &cases, &images, &args, &mut results)?;
     }
     Ok(if results.end() { 0 } else { 1 })
 }
@@ -114,14 +120,14 @@ fn select(cases: Vec<Case>, filter: Option<&str>) -> (Option<String>, Vec<Case>)
     (None, cases.into_iter().filter(chosen).collect())
 }
 
-/// Builds what the cases need and runs them, so many at a time.
-fn run_guests(workspace: Workspace, cases: &[Case], args: &Args, results: &mut Results) -> Result<()> {
-    let needed: BTreeSet<_> = cases.iter().flat_map(Case::programs).cloned().collect();
-    if let Err(error) = programs::build(&workspace, &needed) {
-        report::error(&error);
-        results.fail("build/programs", &error, "");
-    }
-    let images = build_images(&workspace, cases, results);
+/// Runs the cases, so many at a time.
+fn run_guests(
+    workspace: Workspace,
+    cases: &[Case],
+    images: &BTreeMap<String, PathBuf>,
+    args: &Args,
+    results: &mut Results,
+) -> Result<()> {
     let busybox = BUSYBOX.require()?;
     let bench = Bench {
         qemu: QEMU.require()?,
@@ -137,7 +143,7 @@ fn run_guests(workspace: Workspace, cases: &[Case], args: &Args, results: &mut R
     let (sender, events) = mpsc::channel();
     std::thread::scope(|scope| {
         for _ in 0..args.jobs {
-            let (sender, queue, bench, images) = (sender.clone(), &queue, &bench, &images);
+            let (sender, queue, bench) = (sender.clone(), &queue, &bench);
             // A guest dies with the thread that started it, so each thread sees its guests to their end.
             scope.spawn(move || {
                 let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
@@ -161,37 +167,52 @@ fn run_guests(workspace: Workspace, cases: &[Case], args: &Args, results: &mut R
 
 /// The name of the image a case runs.
 fn image_name(case: &Case) -> String {
-    name_of(case.product, case.variant)
+    Item::Image(case.product, case.variant).to_string()
 }
 
-fn name_of(product: Product, variant: Variant) -> String {
-    format!("{variant}/{}", product.image())
+/// What a case needs besides programs.
+fn needed(case: &Case) -> impl Iterator<Item = Item> {
+    let images = case.products().map(|product| Item::Image(product, case.variant));
+    images.chain(case.rom().built().map(Item::Rom))
 }
 
-/// The images of a case's guests.
-fn images_of(case: &Case) -> impl Iterator<Item = (String, (Product, Variant))> {
-    case.products().map(|product| (name_of(product, case.variant), (product, case.variant)))
-}
-
-/// The images that could be built, by name.
-fn build_images(workspace: &Workspace, cases: &[Case], results: &mut Results) -> BTreeMap<String, PathBuf> {
-    let wanted: BTreeMap<String, (Product, Variant)> = cases.iter().flat_map(images_of).collect();
+/// Builds what is needed; gives the images that could be built, by name.
+fn build_images(
+    workspace: &Workspace,
+    cases: &[Case],
+    args: &Args,
+    results: &mut Results,
+) -> Result<BTreeMap<String, PathBuf>> {
+    let items: Vec<Item> = cases.iter().flat_map(needed).collect();
+    if items.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let programs: BTreeSet<_> = cases.iter().flat_map(Case::programs).cloned().collect();
+    if let Err(error) = programs::build(workspace, &programs) {
+        report::error(&error);
+        results.fail("build/programs", &error, "");
+    }
+    let built = images::build(workspace, &items, Some(usize::from(args.jobs)), AtFailure::GoOn)?;
+    let failed: Vec<Item> =
+        built.iter().filter(|(_, result)| result.is_err()).map(|(item, _)| *item).collect();
     let mut images = BTreeMap::new();
-    for (name, (product, variant)) in wanted {
-        match build::product(workspace, product, variant).with_context(|| format!("cannot build {name}")) {
-            Ok(image) => {
-                if text_size::applies(product, variant) {
-                    match text_size::check(&image) {
+    for (item, result) in built {
+        match result {
+            Err(error) => results.fail(&format!("build/{item}"), &format!("{error:#}"), ""),
+            // An older hypervisor is not to run it.
+            Ok(_) if item.below().is_some_and(|below| failed.contains(&below)) => {}
+            Ok(built) => {
+                if text_size::applies(item) {
+                    match text_size::check(&built.path) {
                         Ok(size) => results.pass(text_size::NAME, 1, &format!("{size} bytes")),
                         Err(error) => results.fail(text_size::NAME, &format!("{error:#}"), ""),
                     }
                 }
-                images.insert(name, image);
+                images.insert(item.to_string(), built.path);
             }
-            Err(error) => results.fail(&format!("build/{name}"), &format!("{error:#}"), ""),
         }
     }
-    images
+    Ok(images)
 }
 
 enum Event<'a> {

@@ -8,10 +8,10 @@ use iced_x86::FlowControl;
 
 use crate::audit::image as gates;
 use crate::audit::sensitive;
-use crate::commands::build;
 use crate::evidence::code::instructions;
 use crate::evidence::image::{Image, Use};
 use crate::evidence::record;
+use crate::images;
 use crate::installer::Tool;
 use crate::variant::{Backend, Dispatch, Profile, Variant};
 use crate::workspace::Workspace;
@@ -21,7 +21,7 @@ const SIZE: Tool = Tool::in_path("binutils", &["size"]);
 
 fn sample() -> PathBuf {
     let variant = Variant { backend: Backend::Native, dispatch: Dispatch::Static, profile: Profile::Release };
-    build::image(&Workspace::find().unwrap(), variant).unwrap()
+    images::image(&Workspace::find().unwrap(), variant).unwrap()
 }
 
 fn output(tool: Tool, arguments: &[&str], file: &Path) -> String {
@@ -85,7 +85,7 @@ fn the_sizes_agree_with_size() {
 #[test]
 fn an_image_with_a_table_does_not_pass_for_static() {
     let variant = Variant { backend: Backend::Native, dispatch: Dispatch::Table, profile: Profile::Release };
-    let path = build::image(&Workspace::find().unwrap(), variant).unwrap();
+    let path = images::image(&Workspace::find().unwrap(), variant).unwrap();
     let found = gates::indirect_hooks(&Image::read(&path).unwrap()).unwrap();
     let texts: Vec<String> = found.iter().map(ToString::to_string).collect();
     assert!(texts.len() > 100, "{}", texts.len());
@@ -99,7 +99,7 @@ fn an_image_with_a_table_does_not_pass_for_static() {
 fn a_site_that_is_missing_in_the_record_is_found() {
     let variant =
         Variant { backend: Backend::Native, dispatch: Dispatch::Patched, profile: Profile::Release };
-    let mut image = Image::read(&build::image(&Workspace::find().unwrap(), variant).unwrap()).unwrap();
+    let mut image = Image::read(&images::image(&Workspace::find().unwrap(), variant).unwrap()).unwrap();
     assert_eq!(gates::unrecorded_hooks(&image).unwrap(), []);
     let sites = record::recorded(&image).unwrap();
     assert!(sites.calls > 100 && sites.instructions > 20, "{sites:?}");

@@ -7,21 +7,23 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 pub use defect::{DEFECTS, Defect};
 
+use crate::images::{self, Item};
 use crate::qemu::Machine;
 use crate::report::Usage;
-use crate::toolchain::{IMAGE_TARGET, ImageToolchain};
 use crate::workspace::Workspace;
+
+/// The ROMs' package, and the executable in it.
+pub const PACKAGE: &str = "vmi-rom";
 
 /// Which of our ROMs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +45,17 @@ pub enum Choice {
     Defective(Defect),
     /// A file
     File(PathBuf),
+}
+
+impl Choice {
+    /// The ROM of ours that it is made from.
+    pub fn built(&self) -> Option<Manner> {
+        match self {
+            Self::None | Self::File(_) => None,
+            Self::Ours(manner) => Some(*manner),
+            Self::Defective(_) => Some(Manner::Plain),
+        }
+    }
 }
 
 impl FromStr for Choice {
@@ -134,6 +147,18 @@ pub fn place(
     Ok(Some(placed))
 }
 
+/// Where one of our ROMs is kept.
+pub fn path(workspace: &Workspace, manner: Manner) -> PathBuf {
+    workspace.target.join("images").join(PACKAGE).join(format!("vmi-{manner}.rom"))
+}
+
+/// Makes one of our ROMs from what was linked.
+pub fn finish(linked: &Path, manner: Manner, rom: &Path) -> Result<()> {
+    let elf = fs::read(linked).with_context(|| format!("cannot read {}", linked.display()))?;
+    let bytes = image::make(&elf, manner).with_context(|| format!("cannot make the {manner} VMI ROM"))?;
+    fs::write(rom, bytes).with_context(|| format!("cannot write {}", rom.display()))
+}
+
 /// Builds one of our ROMs, once; gives its path.
 pub fn build(workspace: &Workspace, manner: Manner) -> Result<PathBuf> {
     static BUILT: Mutex<BTreeMap<Manner, PathBuf>> = Mutex::new(BTreeMap::new());
@@ -141,41 +166,8 @@ pub fn build(workspace: &Workspace, manner: Manner) -> Result<PathBuf> {
     if let Some(path) = built.get(&manner) {
         return Ok(path.clone());
     }
-    let path = build_now(workspace, manner)?;
+    let path = images::one(workspace, Item::Rom(manner))?.path;
     built.insert(manner, path.clone());
-    Ok(path)
-}
-
-fn build_now(workspace: &Workspace, manner: Manner) -> Result<PathBuf> {
-    let toolchain = ImageToolchain::require()?;
-    let images = workspace.target.join("images");
-    let directory = images.join("vmi-rom");
-    fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
-
-    // Cargo puts both at the same path, so nobody else may build between the build and the reading.
-    let lock_path = images.join(".lock");
-    let lock = File::create(&lock_path).with_context(|| format!("cannot create {}", lock_path.display()))?;
-    lock.lock().with_context(|| format!("cannot lock {}", lock_path.display()))?;
-
-    let mut cargo = workspace.cargo("build", &workspace.target);
-    cargo.args(["--package", "vmi-rom", "--bin", "vmi-rom", "--profile", "release"]);
-    if manner == Manner::Strict {
-        cargo.args(["--features", "strict"]);
-    }
-    toolchain.apply(&mut cargo);
-    let status = cargo
-        .stdin(Stdio::null())
-        .stdout(std::io::stderr())
-        .status()
-        .context("cannot run cargo to build the VMI ROM")?;
-    if !status.success() {
-        bail!("building the {manner} VMI ROM failed: see cargo's messages above");
-    }
-    let elf = workspace.target.join(IMAGE_TARGET).join("release/vmi-rom");
-    let elf = fs::read(&elf).with_context(|| format!("cannot read {}", elf.display()))?;
-    let rom = image::make(&elf, manner).with_context(|| format!("cannot make the {manner} VMI ROM"))?;
-    let path = directory.join(format!("vmi-{manner}.rom"));
-    write(&path, &rom)?;
     Ok(path)
 }
 

@@ -1,15 +1,14 @@
 //! The build machine's own tests: `cargo test`, with each test binary's result told in one line.
 
-use std::fs;
 use std::io::{BufRead, BufReader, pipe};
-use std::process::{Child, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::process::kill_tree;
 use crate::testing::outcome::Results;
 use crate::workspace::Workspace;
 
@@ -18,22 +17,27 @@ pub const GROUP: &str = "host";
 /// More than this and a test hangs.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 
-/// Builds and runs the tests whose names contain `filter`.
-pub fn run(workspace: &Workspace, filter: &str, results: &mut Results) -> Result<()> {
-    let cargo = |arguments: &[&str]| {
-        let mut cargo = workspace.cargo("test", &workspace.target);
-        // The guest programs have no tests here: they are the tests, in a guest.
-        cargo.args(["--workspace", "--exclude", "guest-programs"]).args(arguments).stdin(Stdio::null());
-        cargo
-    };
-    let built = cargo(&["--no-run"]).stdout(std::io::stderr()).status().context("cannot run cargo test")?;
-    if !built.success() {
+/// Builds the tests; whether that could be done.
+pub fn build(workspace: &Workspace, results: &mut Results) -> Result<bool> {
+    let mut cargo = cargo(workspace, &["--no-run"]);
+    let built = cargo.stdout(std::io::stderr()).status().context("cannot run cargo test")?.success();
+    if !built {
         results.fail(&format!("{GROUP}/build"), &"the tests do not compile: see cargo's messages above", "");
-        return Ok(());
     }
+    Ok(built)
+}
 
+fn cargo(workspace: &Workspace, arguments: &[&str]) -> Command {
+    let mut cargo = workspace.cargo("test", &workspace.target);
+    // The guest programs have no tests here: they are the tests, in a guest.
+    cargo.args(["--workspace", "--exclude", "guest-programs"]).args(arguments).stdin(Stdio::null());
+    cargo
+}
+
+/// Runs the tests whose names contain `filter`.
+pub fn run(workspace: &Workspace, filter: &str, results: &mut Results) -> Result<()> {
     let (output, input) = pipe().context("cannot make a pipe")?;
-    let mut command = cargo(&["--no-fail-fast", "--", filter]);
+    let mut command = cargo(workspace, &["--no-fail-fast", "--", filter]);
     command.stdout(input.try_clone().context("cannot share a pipe")?).stderr(input);
     let mut child = command.spawn().context("cannot run cargo test")?;
     // The command holds the pipe's writing end, which would keep it from ending.
@@ -54,7 +58,7 @@ pub fn run(workspace: &Workspace, filter: &str, results: &mut Results) -> Result
             Ok(line) => sections.line(&line, results),
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
-                kill_tree(&mut child);
+                kill_tree(Pid::from_raw(child.id().cast_signed()));
                 let limit = LIMIT.as_secs();
                 results.fail(&format!("{GROUP}/{}", sections.name), &format!("hangs (after {limit} s)"), "");
                 break;
@@ -166,16 +170,6 @@ impl Tally {
 
 fn failed_tests(output: &str) -> Vec<&str> {
     output.lines().filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED")).collect()
-}
-
-/// Ends a process and all below it, the parents first so that none starts another.
-fn kill_tree(child: &mut Child) {
-    let mut waiting = vec![Pid::from_raw(child.id().cast_signed())];
-    while let Some(pid) = waiting.pop() {
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        let _ = kill(pid, Signal::SIGKILL);
-        waiting.extend(children.split_whitespace().filter_map(|pid| pid.parse().ok().map(Pid::from_raw)));
-    }
 }
 
 #[cfg(test)]

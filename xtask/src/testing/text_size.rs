@@ -6,7 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 
-use crate::variant::{Backend, Dispatch, Product, Profile, Variant};
+use crate::images::Item;
+use crate::variant::{Backend, Dispatch, Profile, Variant};
 
 /// The result's name.
 pub const NAME: &str = "build/text-size";
@@ -18,9 +19,9 @@ pub const LIMIT: u64 = 512 << 10;
 const NAMED: usize = 20;
 
 /// Whether the limit is for this image.
-pub fn applies(product: Product, variant: Variant) -> bool {
+pub fn applies(item: Item) -> bool {
     let limited = Variant { backend: Backend::Native, dispatch: Dispatch::Static, profile: Profile::Release };
-    product == Product::Monoguest && variant == limited
+    item == Item::kernel(limited)
 }
 
 /// The size of an image's text in bytes.
@@ -60,6 +61,7 @@ fn largest(file: &object::File<'_>, text: &object::Section<'_, '_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::variant::Product;
 
     #[test]
     fn what_is_too_large_is_named() {
@@ -84,14 +86,14 @@ mod tests {
     fn one_image_is_limited() {
         let product =
             Variant { backend: Backend::Native, dispatch: Dispatch::Static, profile: Profile::Release };
-        assert!(applies(Product::Monoguest, product));
-        assert!(!applies(Product::Conformance, product));
+        assert!(applies(Item::kernel(product)));
+        assert!(!applies(Item::Image(Product::Conformance, product)));
         for other in [
             Variant { dispatch: Dispatch::Table, ..product },
             Variant { profile: Profile::Dev, ..product },
             Variant { backend: Backend::Lguest, ..product },
         ] {
-            assert!(!applies(Product::Monoguest, other));
+            assert!(!applies(Item::kernel(other)));
         }
     }
 }
