@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::installer;
 use crate::report::say;
+use crate::workspace::Workspace;
 
 /// The built-in target kernel images are made for: soft float, no red zone.
 pub const IMAGE_TARGET: &str = "x86_64-unknown-none";
@@ -83,21 +84,29 @@ impl ImageToolchain {
         Ok(None)
     }
 
-    /// Adds to a cargo command what this toolchain needs to compile for [`IMAGE_TARGET`].
-    pub fn apply(&self, cargo: &mut Command) {
+    /// Adds to a cargo command of this workspace what this toolchain needs to compile for [`IMAGE_TARGET`].
+    pub fn apply(&self, workspace: &Workspace, cargo: &mut Command) -> Result<()> {
         cargo.args(["--target", IMAGE_TARGET]);
-        let Self::FromSource { rustc, linker } = self else { return };
-        cargo.arg("-Zbuild-std=core,alloc").env("RUSTC_BOOTSTRAP", "1");
-        if let Some(rustc) = rustc {
-            cargo.env("RUSTC", rustc);
+        // A panic names its place: where this machine keeps the crates is nothing that an image should depend on.
+        let mut flags = vec![
+            "--remap-path-scope=macro".to_owned(),
+            renamed(&workspace.cargo_home.join("registry/src"), "registry"),
+        ];
+        if let Self::FromSource { rustc, linker } = self {
+            cargo.arg("-Zbuild-std=core,alloc").env("RUSTC_BOOTSTRAP", "1");
+            let compiler = rustc.as_deref().unwrap_or(Path::new("rustc"));
+            flags.push(renamed(&sysroot(compiler)?.join(SOURCE), "rust"));
+            if let Some(rustc) = rustc {
+                cargo.env("RUSTC", rustc);
+            }
+            if let Some(linker) = linker {
+                let flavor = if linker.contains("lld") { "ld.lld" } else { "ld" };
+                cargo.arg("--config").arg(format!("target.{IMAGE_TARGET}.linker=\"{linker}\""));
+                flags.push(format!("-Clinker-flavor={flavor}"));
+            }
         }
-        if let Some(linker) = linker {
-            let flavor = if linker.contains("lld") { "ld.lld" } else { "ld" };
-            cargo.arg("--config").arg(format!("target.{IMAGE_TARGET}.linker=\"{linker}\""));
-            cargo
-                .arg("--config")
-                .arg(format!("target.{IMAGE_TARGET}.rustflags=[\"-Clinker-flavor={flavor}\"]"));
-        }
+        cargo.arg("--config").arg(format!("target.{IMAGE_TARGET}.rustflags={flags:?}"));
+        Ok(())
     }
 
     /// The linter to run in place of cargo's own, where the compiler is another than cargo's.
@@ -156,8 +165,16 @@ fn has_target(sysroot: &Path) -> bool {
     })
 }
 
+/// The library's source in a sysroot.
+const SOURCE: &str = "lib/rustlib/src/rust";
+
 fn has_source(sysroot: &Path) -> bool {
-    sysroot.join("lib/rustlib/src/rust/library/core/src/lib.rs").exists()
+    sysroot.join(SOURCE).join("library/core/src/lib.rs").exists()
+}
+
+/// The compiler's option for another name of a directory.
+fn renamed(directory: &Path, name: &str) -> String {
+    format!("--remap-path-prefix={}={name}", directory.display())
 }
 
 /// A linker to name: none where the compiler has its own, else GNU ld or Debian's lld.

@@ -14,6 +14,8 @@ pub struct Workspace {
     pub root: PathBuf,
     /// Cargo's target directory, absolute
     pub target: PathBuf,
+    /// Where cargo keeps crates, absolute
+    pub cargo_home: PathBuf,
 }
 
 impl Workspace {
@@ -22,11 +24,18 @@ impl Workspace {
         let manifest = env::var_os("CARGO_MANIFEST_DIR")
             .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
         let root = manifest.parent().context("xtask's manifest directory has no parent")?.to_owned();
-        let target = match env::var_os("CARGO_TARGET_DIR") {
-            Some(target) => env::current_dir().context("cannot find the current directory")?.join(target),
-            None => root.join("target"),
+        let directory = |variable| match env::var_os(variable) {
+            Some(path) => env::current_dir()
+                .context("cannot find the current directory")
+                .map(|here| Some(here.join(path))),
+            None => Ok(None),
         };
-        Ok(Self { root, target })
+        let target = directory("CARGO_TARGET_DIR")?.unwrap_or_else(|| root.join("target"));
+        let cargo_home = match directory("CARGO_HOME")? {
+            Some(home) => home,
+            None => directory("HOME")?.context("neither CARGO_HOME nor HOME is set")?.join(".cargo"),
+        };
+        Ok(Self { root, target, cargo_home })
     }
 
     /// A cargo command at the repository's top level, with the target directory given.
@@ -38,7 +47,8 @@ impl Workspace {
     /// The same by a program that takes cargo's arguments, `cargo` or one of its subcommands' own.
     pub fn cargo_by(&self, program: &Path, subcommand: &str, target: &Path) -> Command {
         let mut command = Command::new(program);
-        command.current_dir(&self.root).arg(subcommand).arg("--target-dir").arg(target);
+        command.current_dir(&self.root).env("CARGO_HOME", &self.cargo_home);
+        command.arg(subcommand).arg("--target-dir").arg(target);
         // What cargo told this process about xtask's own package is wrong for the child.
         for (name, _) in env::vars_os() {
             let known = name.to_string_lossy();

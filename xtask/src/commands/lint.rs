@@ -42,17 +42,17 @@ pub fn run(_: Args) -> Result<u8> {
     ];
     for (product, backend, dispatch) in native.chain(others) {
         let variant = Variant { backend, dispatch, profile: Profile::Dev };
-        let mut image = image_clippy(&workspace, &toolchain, product.package(), product.executable());
+        let mut image = image_clippy(&workspace, &toolchain, product.package(), product.executable())?;
         image.args(["--features", &(variant.cargo_features() + product.features())]);
         check(&format!("clippy, on {} for {variant}", product.image()), image.args(DENY_WARNINGS))?;
     }
     for features in [&[][..], &["--features", "strict"]] {
-        let mut rom = image_clippy(&workspace, &toolchain, "vmi-rom", "vmi-rom");
+        let mut rom = image_clippy(&workspace, &toolchain, "vmi-rom", "vmi-rom")?;
         let what = format!("clippy, on the VMI ROM {}", features.join(" "));
         check(what.trim_end(), rom.args(features).args(DENY_WARNINGS))?;
     }
     for package in [lguest::PACKAGE, Product::Hostile.package()] {
-        let mut image = image_clippy(&workspace, &toolchain, package, package);
+        let mut image = image_clippy(&workspace, &toolchain, package, package)?;
         check(&format!("clippy, on {package}"), image.args(DENY_WARNINGS))?;
     }
     Ok(0)
@@ -64,14 +64,14 @@ fn image_clippy(
     toolchain: &ImageToolchain,
     package: &str,
     executable: &str,
-) -> Command {
+) -> Result<Command> {
     let mut clippy = match toolchain.clippy() {
         Some(program) => workspace.cargo_by(Path::new(program), "clippy", &workspace.target),
         None => workspace.cargo("clippy", &workspace.target),
     };
     clippy.args(["--package", package, "--bin", executable]);
-    toolchain.apply(&mut clippy);
-    clippy
+    toolchain.apply(workspace, &mut clippy)?;
+    Ok(clippy)
 }
 
 fn check(what: &str, command: &mut Command) -> Result<()> {

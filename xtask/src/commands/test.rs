@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::images::{self, AtFailure, Item};
 use crate::initramfs::Initramfs;
@@ -13,6 +13,7 @@ use crate::installer::{self, BUSYBOX, QEMU};
 use crate::report::{self, say};
 use crate::suite::{self, Extent};
 use crate::testing::case::{Case, Mode};
+use crate::testing::check::{CHECKS, Check};
 use crate::testing::host;
 use crate::testing::outcome::{Results, seconds};
 use crate::testing::programs;
@@ -58,15 +59,16 @@ pub struct Args {
 pub fn run(args: Args) -> Result<u8> {
     let workspace = Workspace::find()?;
     let extent = if args.all { Extent::Everything } else { Extent::Enough };
-    let (mut host, mut cases) = select(suite::cases(&workspace, extent)?, args.filter.as_deref());
+    let mut chosen = select(suite::cases(&workspace, extent)?, args.filter.as_deref());
     if !args.backends.is_empty() {
-        host = None;
-        cases.retain(|case| args.backends.contains(&case.variant.backend));
+        chosen.host = None;
+        chosen.cases.retain(|case| args.backends.contains(&case.variant.backend));
+        chosen.checks.retain(|check| args.backends.contains(&check.item.backend()));
     }
     if let Some(dispatch) = args.dispatch {
-        put_into(dispatch, &mut cases);
+        put_into(dispatch, &mut chosen.cases);
     }
-    if host.is_none() && cases.is_empty() {
+    if chosen.is_empty() {
         say!(
             "no test{} has `{}` in its name: cargo xtask test --list shows them",
             if args.backends.is_empty() { "" } else { " on these backends" },
@@ -74,23 +76,24 @@ pub fn run(args: Args) -> Result<u8> {
         );
     }
     if args.list {
-        host.iter().for_each(|_| println!("{} (cargo test --workspace)", host::GROUP));
-        cases.iter().for_each(|case| println!("{}", case.name));
-        return Ok(if host.is_none() && cases.is_empty() { 1 } else { 0 });
+        chosen.host.iter().for_each(|_| println!("{} (cargo test --workspace)", host::GROUP));
+        chosen.checks.iter().for_each(|check| println!("{}", check.name));
+        chosen.cases.iter().for_each(|case| println!("{}", case.name));
+        return Ok(u8::from(chosen.is_empty()));
     }
     let mut results = Results::new();
     installer::require(ALL_TOOLS)?;
     // Errors in cargo's tests are told at once. The tests look into some of the images, so these come before they run.
-    let host = match host {
+    let host = match &chosen.host {
         Some(filter) if host::build(&workspace, &mut results)? => Some(filter),
         _ => None,
     };
-    let images = build_images(&workspace, &cases, &args, &mut results)?;
+    let images = build_images(&workspace, &chosen, &args, &mut results)?;
     if let Some(filter) = host {
-        host::run(&workspace, &filter, &mut results)?;
+        host::run(&workspace, filter, &mut results)?;
     }
-    if !cases.is_empty() {
-        run_guests(workspace, &cases, &images, &args, &mut results)?;
+    if !chosen.cases.is_empty() || !chosen.checks.is_empty() {
+        run_guests(workspace, &chosen, &images, &args, &mut results)?;
     }
     Ok(if results.end() { 0 } else { 1 })
 }
@@ -105,25 +108,72 @@ fn put_into(dispatch: Dispatch, cases: &mut [Case]) {
     }
 }
 
-/// What a filter asks for: cargo's own filter if cargo's tests are to run, and the cases.
-fn select(cases: Vec<Case>, filter: Option<&str>) -> (Option<String>, Vec<Case>) {
-    let Some(filter) = filter else { return (Some(String::new()), cases) };
+/// What is to run.
+#[derive(Debug, Default)]
+struct Chosen {
+    /// Cargo's own filter, if cargo's tests are to run
+    host: Option<String>,
+    checks: Vec<&'static Check>,
+    cases: Vec<Case>,
+}
+
+impl Chosen {
+    fn is_empty(&self) -> bool {
+        self.host.is_none() && self.checks.is_empty() && self.cases.is_empty()
+    }
+}
+
+/// What a filter asks for.
+fn select(mut cases: Vec<Case>, filter: Option<&str>) -> Chosen {
+    let mut checks: Vec<&Check> = CHECKS.iter().collect();
+    let Some(filter) = filter else { return Chosen { host: Some(String::new()), checks, cases } };
     if let Some(rest) = filter.strip_prefix(host::GROUP) {
         match rest.strip_prefix('/') {
-            Some(name) => return (Some(name.to_owned()), Vec::new()),
-            None if rest.is_empty() => return (Some(String::new()), Vec::new()),
+            Some(name) => return Chosen { host: Some(name.to_owned()), ..Chosen::default() },
+            None if rest.is_empty() => return Chosen { host: Some(String::new()), ..Chosen::default() },
             None => {}
         }
     }
-    let exact = cases.iter().any(|case| case.name == filter);
-    let chosen = |case: &Case| if exact { case.name == filter } else { case.name.contains(filter) };
-    (None, cases.into_iter().filter(chosen).collect())
+    let mut names = cases.iter().map(|case| case.name.as_str()).chain(checks.iter().map(|check| check.name));
+    let exact = names.any(|name| name == filter);
+    let chosen = |name: &str| if exact { name == filter } else { name.contains(filter) };
+    checks.retain(|check| chosen(check.name));
+    cases.retain(|case| chosen(&case.name));
+    Chosen { host: None, checks, cases }
 }
 
-/// Runs the cases, so many at a time.
+/// Something to run beside others.
+#[derive(Clone, Copy, Debug)]
+enum Job<'a> {
+    Check(&'static Check),
+    Case(&'a Case),
+}
+
+impl Job<'_> {
+    fn name(&self) -> &str {
+        match self {
+            Self::Check(check) => check.name,
+            Self::Case(case) => &case.name,
+        }
+    }
+
+    fn run(&self, bench: &Bench, images: &BTreeMap<String, PathBuf>) -> Result<Verdict> {
+        let item = match self {
+            Self::Check(check) => check.item,
+            Self::Case(case) => Item::Image(case.product, case.variant),
+        };
+        let Some(image) = images.get(&item.to_string()) else { bail!("its image {item} was not built") };
+        match self {
+            Self::Check(check) => bench.check(check),
+            Self::Case(case) => bench.run(case, image),
+        }
+    }
+}
+
+/// Runs the checks and cases, so many at a time.
 fn run_guests(
     workspace: Workspace,
-    cases: &[Case],
+    chosen: &Chosen,
     images: &BTreeMap<String, PathBuf>,
     args: &Args,
     results: &mut Results,
@@ -138,8 +188,11 @@ fn run_guests(
         workspace,
     };
 
-    results.start_bar(cases.len());
-    let queue = Mutex::new(cases.iter().collect::<VecDeque<_>>());
+    // The checks take longest.
+    let checks = chosen.checks.iter().map(|check| Job::Check(check));
+    let jobs: VecDeque<Job<'_>> = checks.chain(chosen.cases.iter().map(Job::Case)).collect();
+    results.start_bar(jobs.len());
+    let queue = Mutex::new(jobs);
     let (sender, events) = mpsc::channel();
     std::thread::scope(|scope| {
         for _ in 0..args.jobs {
@@ -147,13 +200,9 @@ fn run_guests(
             // A guest dies with the thread that started it, so each thread sees its guests to their end.
             scope.spawn(move || {
                 let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-                while let Some(case) = next() {
-                    let _ = sender.send(Event::Begun(case));
-                    let verdict = match images.get(&image_name(case)) {
-                        Some(image) => bench.run(case, image),
-                        None => Err(anyhow::anyhow!("its image {} was not built", image_name(case))),
-                    };
-                    let _ = sender.send(Event::Done(case, verdict));
+                while let Some(job) = next() {
+                    let _ = sender.send(Event::Begun(job));
+                    let _ = sender.send(Event::Done(job, job.run(bench, images)));
                 }
             });
         }
@@ -165,11 +214,6 @@ fn run_guests(
     Ok(())
 }
 
-/// The name of the image a case runs.
-fn image_name(case: &Case) -> String {
-    Item::Image(case.product, case.variant).to_string()
-}
-
 /// What a case needs besides programs.
 fn needed(case: &Case) -> impl Iterator<Item = Item> {
     let images = case.products().map(|product| Item::Image(product, case.variant));
@@ -179,15 +223,16 @@ fn needed(case: &Case) -> impl Iterator<Item = Item> {
 /// Builds what is needed; gives the images that could be built, by name.
 fn build_images(
     workspace: &Workspace,
-    cases: &[Case],
+    chosen: &Chosen,
     args: &Args,
     results: &mut Results,
 ) -> Result<BTreeMap<String, PathBuf>> {
-    let items: Vec<Item> = cases.iter().flat_map(needed).collect();
+    let of_checks = chosen.checks.iter().map(|check| check.item);
+    let items: Vec<Item> = of_checks.chain(chosen.cases.iter().flat_map(needed)).collect();
     if items.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let programs: BTreeSet<_> = cases.iter().flat_map(Case::programs).cloned().collect();
+    let programs: BTreeSet<_> = chosen.cases.iter().flat_map(Case::programs).cloned().collect();
     if let Err(error) = programs::build(workspace, &programs) {
         report::error(&error);
         results.fail("build/programs", &error, "");
@@ -216,21 +261,22 @@ fn build_images(
 }
 
 enum Event<'a> {
-    Begun(&'a Case),
-    Done(&'a Case, Result<Verdict>),
+    Begun(Job<'a>),
+    Done(Job<'a>, Result<Verdict>),
 }
 
 impl Event<'_> {
     fn tell(self, results: &mut Results) {
         match self {
-            Self::Begun(case) => results.begin(&case.name),
-            Self::Done(case, Ok(Verdict { failure: None, took, .. })) => {
-                results.pass(&case.name, 1, &seconds(took));
+            Self::Begun(job) => results.begin(job.name()),
+            Self::Done(job, Ok(Verdict { failure: None, detail, took })) => {
+                let detail = if detail.is_empty() { detail } else { format!("  {detail}") };
+                results.pass(job.name(), 1, &format!("{}{detail}", seconds(took)));
             }
-            Self::Done(case, Ok(Verdict { failure: Some(why), detail, took })) => {
-                results.fail(&case.name, &format!("{why} ({})", seconds(took)), &detail);
+            Self::Done(job, Ok(Verdict { failure: Some(why), detail, took })) => {
+                results.fail(job.name(), &format!("{why} ({})", seconds(took)), &detail);
             }
-            Self::Done(case, Err(error)) => results.fail(&case.name, &format!("{error:#}"), ""),
+            Self::Done(job, Err(error)) => results.fail(job.name(), &format!("{error:#}"), ""),
         }
     }
 }
@@ -249,31 +295,35 @@ mod tests {
 
     fn chosen(filter: Option<&str>) -> (Option<String>, Vec<String>) {
         let cases = ["boot/a", "boot/a-b", "shell/pipes", "hosted/x"].map(case).into_iter().collect();
-        let (host, cases) = select(cases, filter);
-        (host, cases.into_iter().map(|case| case.name).collect())
+        let Chosen { host, checks, cases } = select(cases, filter);
+        let checks = checks.into_iter().map(|check| check.name.to_owned());
+        (host, checks.chain(cases.into_iter().map(|case| case.name)).collect())
     }
 
     #[test]
     fn filters() {
-        assert_eq!(chosen(None).1.len(), 4);
+        assert_eq!(chosen(None).1.len(), CHECKS.len() + 4);
         assert_eq!(chosen(None).0.as_deref(), Some(""));
         assert_eq!(chosen(Some("boot")), (None, vec!["boot/a".into(), "boot/a-b".into()]));
         assert_eq!(chosen(Some("boot/a")), (None, vec!["boot/a".into()]));
         assert_eq!(chosen(Some("host")), (Some(String::new()), vec![]));
         assert_eq!(chosen(Some("host/cpio")), (Some("cpio".into()), vec![]));
         assert_eq!(chosen(Some("hosted")), (None, vec!["hosted/x".into()]));
+        assert_eq!(chosen(Some("build/")), (None, vec!["build/elsewhere".into()]));
         assert_eq!(chosen(Some("nothing")), (None, vec![]));
     }
 
     #[test]
     fn every_case_has_a_name_of_its_own() {
         let cases = suite::cases(&Workspace::find().unwrap(), Extent::Everything).unwrap();
-        let names: BTreeSet<_> = cases.iter().map(|case| case.name.as_str()).collect();
-        assert_eq!(names.len(), cases.len());
-        for case in &cases {
-            let parts = case.name.split('/').count();
-            assert!((2..=3).contains(&parts) && !case.name.contains(' '), "{}", case.name);
-            assert_ne!(case.name.split('/').next(), Some(host::GROUP), "{}", case.name);
+        let checks = CHECKS.iter().map(|check| check.name);
+        let all: Vec<_> = cases.iter().map(|case| case.name.as_str()).chain(checks).collect();
+        let names: BTreeSet<_> = all.iter().collect();
+        assert_eq!(names.len(), all.len());
+        for name in all {
+            let parts = name.split('/').count();
+            assert!((2..=3).contains(&parts) && !name.contains(' '), "{name}");
+            assert_ne!(name.split('/').next(), Some(host::GROUP), "{name}");
         }
     }
 }

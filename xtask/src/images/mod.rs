@@ -10,7 +10,7 @@ use anyhow::Result;
 
 pub use self::item::Item;
 pub use self::lanes::{AtFailure, Counts, build};
-pub use self::make::one;
+pub use self::make::{make, one};
 use crate::variant::{Product, Variant};
 use crate::workspace::Workspace;
 

@@ -19,6 +19,7 @@ use crate::qemu::{Console, Launch};
 use crate::rom;
 use crate::status::End;
 use crate::testing::case::{Case, Expected, Files, ImageChange, Module, Source, Step};
+use crate::testing::check::Check;
 use crate::variant::{Backend, Dispatch};
 use crate::workspace::Workspace;
 
@@ -50,7 +51,7 @@ pub struct Bench {
 pub struct Verdict {
     /// Why it failed, if it did
     pub failure: Option<String>,
-    /// The console and what else helps to find out why
+    /// The console and what else helps to find out why; of a check that has passed, its figure
     pub detail: String,
     /// From QEMU's start to its end
     pub took: Duration,
@@ -76,6 +77,26 @@ impl Bench {
             let _ = fs::remove_dir_all(&directory);
         }
         Ok(verdict)
+    }
+
+    /// Runs a check in an empty directory.
+    pub fn check(&self, check: &Check) -> Result<Verdict> {
+        let directory = self.scratch.join(check.name.replace('/', "-"));
+        fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        let started = Instant::now();
+        let result = (check.run)(self, check, &directory);
+        let took = started.elapsed();
+        Ok(match result {
+            Ok(detail) => {
+                let _ = fs::remove_dir_all(&directory);
+                Verdict { failure: None, detail, took }
+            }
+            Err(error) => {
+                let (name, directory) = (check.name, directory.display());
+                let detail = format!("rerun: cargo xtask test {name}\nits files: {directory}\n");
+                Verdict { failure: Some(format!("{error:#}")), detail, took }
+            }
+        })
     }
 
     fn boot(&self, case: &Case, launch: &Launch, directory: &Path) -> Result<Verdict> {
