@@ -340,14 +340,14 @@ impl Machine for Bare {
         Nanoseconds::ZERO
     }
 
-    unsafe fn set_start(_: u32, page: PhysAddr, start: &SecondaryState) -> Option<u8> {
+    unsafe fn set_start(apic: u32, page: PhysAddr, start: &SecondaryState) -> Option<u8> {
         #[cfg(target_os = "none")]
         // SAFETY: as the caller promised.
         unsafe {
-            crate::boot::secondary::place(page, start);
+            crate::boot::secondary::place(page, apic, start);
         }
         #[cfg(not(target_os = "none"))]
-        let _ = start;
+        let _ = (apic, start);
         Some((page.0 >> 12) as u8)
     }
 

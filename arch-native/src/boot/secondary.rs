@@ -17,6 +17,8 @@ struct Registers {
     efer: u64,
     stack: u64,
     entry: u64,
+    /// What CPUID leaf 1 tells of the identity of the CPU that all this is for.
+    initial_apic_id: u8,
 }
 
 unsafe extern "C" {
@@ -26,12 +28,13 @@ unsafe extern "C" {
     static mut secondary_registers: Registers;
 }
 
-/// Puts code into `page` that makes a CPU load what `start` says.
+/// Puts code into `page` that makes the CPU whose APIC has the identity `apic` load what `start` says. Another stops: one
+/// that was given up may still come, and nothing of this is for it.
 ///
 /// # Safety
 /// No CPU is being started, and the page is kept for this.
-pub unsafe fn place(page: PhysAddr, start: &SecondaryState) {
-    // SAFETY: no CPU is being started, so none reads the registers or runs in the page.
+pub unsafe fn place(page: PhysAddr, apic: u32, start: &SecondaryState) {
+    // SAFETY: no CPU is being started, so none loads the registers; the code is always the same.
     unsafe {
         (&raw mut secondary_registers).write(Registers {
             cr3: start.cr3,
@@ -40,6 +43,7 @@ pub unsafe fn place(page: PhysAddr, start: &SecondaryState) {
             efer: start.efer,
             stack: start.stack.0,
             entry: start.entry.0,
+            initial_apic_id: apic as u8,
         });
         let code = &raw const secondary_trampoline;
         let bytes = &raw const secondary_trampoline_end as usize - code as usize;
@@ -89,11 +93,22 @@ secondary_start32:
     .balign 8
     .globl secondary_registers
 secondary_registers:
-    .skip 48
+    .skip {registers_bytes}
 
     .section .text.secondary, "ax", @progbits
 secondary_start64:
+    mov eax, 1
+    cpuid
+    shr ebx, 24                     // the initial APIC ID
+    mov eax, ebx
     lea rbx, [rip + secondary_registers]
+    cmp al, [rbx + 48]
+    je 2f
+3:
+    cli
+    hlt
+    jmp 3b
+2:
     mov eax, [rbx + 24]
     mov edx, [rbx + 28]
     mov ecx, 0xc0000080             // EFER, for NXE, before tables that use it
@@ -110,4 +125,5 @@ secondary_start64:
     ud2
 "#,
     gdt_limit = const arch_x86::DESCRIPTORS_LIMIT,
+    registers_bytes = const size_of::<Registers>(),
 );

@@ -54,6 +54,8 @@ enum Progress {
     Ready = 3,
     /// It came too late and must stop.
     Abandoned = 4,
+    /// It arrived and cannot go on.
+    Failed = 5,
 }
 
 static PROGRESS: AtomicU32 = AtomicU32::new(Progress::Idle as u32);
@@ -109,6 +111,8 @@ impl<K: Kernel, M: Machine> platform::Smp for PcSmp<K, M> {
         if !make_tables(cpu) {
             return Err(StartError::Refused);
         }
+        // First, for one that did not answer an earlier call might answer it now.
+        local_apic::send_init::<M>(id);
         let state = SecondaryState {
             cr3: crate::paging::kernel_root().start().0,
             cr4: control::cr4().bits(),
@@ -127,7 +131,6 @@ impl<K: Kernel, M: Machine> platform::Smp for PcSmp<K, M> {
         unsafe { *HANDOVER.0.get() = Some((cpu, with)) };
         PROGRESS.store(Progress::Called as u32, Ordering::Release);
 
-        local_apic::send_init::<M>(id);
         wait(AFTER_INIT, || false);
         local_apic::send_startup::<M>(id, vector);
         if !wait(BEFORE_SECOND_STARTUP, || !is_at(Progress::Called)) {
@@ -138,9 +141,13 @@ impl<K: Kernel, M: Machine> platform::Smp for PcSmp<K, M> {
             return Err(StartError::NoAnswer);
         }
         synchronize::as_first();
-        let ready = wait(PATIENCE, || is_at(Progress::Ready));
+        // However long it takes, for it enters the kernel whatever is said of it here.
+        while is_at(Progress::Arrived) {
+            core::hint::spin_loop();
+        }
+        let ready = is_at(Progress::Ready);
         PROGRESS.store(Progress::Idle as u32, Ordering::Release);
-        if ready { Ok(()) } else { Err(StartError::NoAnswer) }
+        if ready { Ok(()) } else { Err(StartError::Refused) }
     }
 
     #[inline]
@@ -168,7 +175,7 @@ fn make_tables(cpu: CpuId) -> bool {
 /// The first Rust code of a CPU, on the stack it was given and the kernel's translations, interrupts disabled.
 extern "C" fn secondary<K: Kernel, M: Machine>() -> ! {
     if !advance(Progress::Called, Progress::Arrived) {
-        // Too late: nobody expects this CPU any more, and its stack may have another owner.
+        // Too late: nobody expects this CPU any more.
         M::halt();
     }
     // SAFETY: CPU 0 wrote it before it called this CPU, and waits.
@@ -181,6 +188,7 @@ extern "C" fn secondary<K: Kernel, M: Machine>() -> ! {
     extended_state::enable::<M>();
     PcCpu::<K, M>::set_local(with.local);
     if local_apic::enable::<M>(nmi_lines()).is_err() {
+        PROGRESS.store(Progress::Failed as u32, Ordering::Release);
         M::halt();
     }
     M::enable_timer();
