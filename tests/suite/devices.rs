@@ -85,7 +85,7 @@ dd if=/dev/vda bs=4k count=512 2>/dev/null | cmp - /tmp/all",
 ];
 
 /// A shell on the device, and one on the platform's console beside it.
-fn consoles() -> [Case; 4] {
+fn consoles() -> [Case; 5] {
     let shell = |name: &str| {
         guest(name).append("console=hvc0").argv(["setsid", "-c", "/bin/sh", "-i"]).wait_for("# ")
     };
@@ -121,5 +121,14 @@ fn consoles() -> [Case; 4] {
             .type_in("word\n")
             .prints("got word\n")
             .prints("word again\n"),
+        // And no longer than that, or nobody could type into the shell any more.
+        guest("console-given-back")
+            .argv(["setsid", "-c", "/bin/sh", "-i"])
+            .wait_for("# ")
+            .type_in("seq 1 2000 > /dev/hvc0; : < /dev/hvc0; echo do\"\"ne\n")
+            .wait_for("\n2000")
+            .wait_for("done")
+            .type_in("exit 4\n")
+            .exits(4),
     ]
 }

@@ -1,6 +1,6 @@
 //! The driver of a virtio console (virtio 1.2, section 5.3): one port, bytes both ways.
 //!
-//! The device is left alone until somebody wants its terminal: one that is driven may take the input away from the
+//! The device is left alone while nobody has its terminal open: one that is driven may take the input away from the
 //! platform's own console.
 
 use alloc::sync::Arc;
@@ -39,6 +39,7 @@ struct Console {
     transmit: Slots<SLOTS, SLOT_BYTES>,
     /// Input that was not taken yet: where, from which byte on, and up to which.
     input: Option<(Slot, usize, usize)>,
+    /// It was reset, and is not told of anything any more.
     dead: bool,
 }
 
@@ -58,7 +59,12 @@ pub fn exists() -> bool {
     AVAILABLE && FOUND.get().is_some()
 }
 
-/// Lets the device begin. Once; again if it has failed.
+/// Whether it is between [`start`] and [`stop`].
+pub fn is_driven() -> bool {
+    CONSOLE.lock().is_some()
+}
+
+/// Lets the device begin; it is not driven yet.
 ///
 /// # Errors
 /// ENXIO if there is none, ENODEV if it cannot be driven, ENOMEM.
@@ -67,6 +73,22 @@ pub fn start() -> KResult<()> {
     let console = Console::start(device)?;
     *CONSOLE.lock() = Some(console);
     Ok(())
+}
+
+/// Whether the device has taken all output, or will not take any more.
+pub fn has_printed_all() -> bool {
+    if AVAILABLE { with(true, Console::has_printed_all) } else { true }
+}
+
+/// Leaves the device alone again. What input it has given up to then goes to `receive`.
+pub fn stop(mut receive: impl FnMut(&[u8])) {
+    let Some(mut console) = CONSOLE.lock().take() else { return };
+    console.bus.reset();
+    console.dead = true;
+    let mut bytes = [0; 64];
+    while let Ok(count @ 1..) = console.read(&mut bytes) {
+        receive(&bytes[..count]);
+    }
 }
 
 /// Does `work` with a console that works, or says what holds for one that does not.
@@ -134,6 +156,16 @@ impl Console {
         Ok(free * SLOT_BYTES)
     }
 
+    fn has_printed_all(&mut self) -> KResult<bool> {
+        self.reclaim()?;
+        if self.transmit.free_slots() < SLOTS {
+            // The last of it is waited for.
+            self.transmit.set_told(true);
+            self.reclaim()?;
+        }
+        Ok(self.transmit.free_slots() == SLOTS)
+    }
+
     fn emit(&mut self, bytes: &[u8]) -> KResult<()> {
         self.reclaim()?;
         for part in bytes.chunks(SLOT_BYTES) {
@@ -164,7 +196,7 @@ impl Console {
                 self.input = Some((slot, from + part, end));
             } else {
                 self.receive.give_empty(slot)?;
-                if self.receive.wants_to_know() {
+                if !self.dead && self.receive.wants_to_know() {
                     self.bus.notify(RECEIVE);
                 }
             }

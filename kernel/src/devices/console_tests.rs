@@ -93,12 +93,27 @@ fn printed() -> Vec<u8> {
 }
 
 #[test]
-fn the_device_is_left_alone_until_its_terminal_is_opened() {
-    run("the_device_is_left_alone_until_its_terminal_is_opened", || {
+fn the_device_is_left_alone_while_its_terminal_is_not_open() {
+    run("the_device_is_left_alone_while_its_terminal_is_not_open", || {
         start();
-        assert!(!supply(CONSOLE, 0, b"x"), "the device was given a buffer");
-        drop(open(O_RDWR));
-        assert!(supply(CONSOLE, 0, b"x"), "the device has no buffer");
+        for times in 1..=3 {
+            assert!(!supply(CONSOLE, 0, b"x"), "the device has a buffer");
+            let (one, another) = (open(O_RDWR), open(O_RDWR));
+            assert!(supply(CONSOLE, 0, b"x\n"), "the device has no buffer");
+            assert_eq!(read(&one, 10), Ok(b"x\n".to_vec()));
+            // Longer than the device has room for: what is left of it at the close is printed nevertheless.
+            let text = alloc::vec![b'a'; 10_000];
+            assert_eq!(write(&one, &text), Ok(text.len()));
+            drop(one);
+            sleep(Nanoseconds::SECOND);
+            assert!(supply(CONSOLE, 0, b"y\n"), "the device was stopped while the terminal was open");
+            assert_eq!(read(&another, 10), Ok(b"y\n".to_vec()));
+            assert_eq!(write(&another, &text), Ok(text.len()));
+            drop(another);
+            sleep(Nanoseconds::SECOND);
+            assert_eq!(printed().iter().filter(|byte| **byte == b'a').count(), times * 20_000);
+        }
+        assert!(!supply(CONSOLE, 0, b"x"), "the device was not stopped");
     });
 }
 

@@ -1,9 +1,13 @@
 //! A virtio console as a terminal: `/dev/hvc0`, and `/dev/console` if the command line says `console=hvc0`.
+//!
+//! The device is driven while the terminal is open, for it may take the input away from the platform's console: a program
+//! that prints something on it must not leave the shell on the other deaf. What comes while the terminal is not open is for
+//! that console. A device that is the console itself stays driven.
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::console::pass_on;
+use super::console::{self as platform_console, pass_on};
 use super::slave::SlaveFile;
 use super::terminal::{Far, Tty};
 use super::termios::Termios;
@@ -23,8 +27,10 @@ pub const NUMBER: DeviceNumber = DeviceNumber::new(229, 0);
 pub const NAME: &[u8] = b"hvc0";
 
 static TTY: Once<Arc<Tty>> = Once::new();
-/// Held while the device is started.
+/// Held while the device is started or stopped.
 static STARTING: Mutex<()> = Mutex::new(());
+/// How often the terminal is open.
+static OPEN: AtomicUsize = AtomicUsize::new(0);
 /// Something has happened that [`serve`] has not looked at.
 static CAME: AtomicBool = AtomicBool::new(false);
 static EVENTS: WaitQueue = WaitQueue::new();
@@ -45,12 +51,12 @@ pub(super) fn is_console() -> bool {
     console::exists() && named() == Some(NAME)
 }
 
-/// The terminal. The first time it is wanted the device is started.
+/// The terminal.
 ///
 /// # Errors
-/// ENXIO if there is no device, ENODEV if it cannot be driven, ENOMEM.
+/// ENXIO if there is no device, ENOMEM.
 pub(super) fn tty() -> KResult<&'static Arc<Tty>> {
-    if !devices::AVAILABLE {
+    if !console::exists() {
         return Err(Errno::ENXIO);
     }
     let _turn = STARTING.lock();
@@ -58,10 +64,50 @@ pub(super) fn tty() -> KResult<&'static Arc<Tty>> {
         return Ok(tty);
     }
     let task = Task::kernel(Pid(0), kernel_process(), "hvc0", serve, 0)?;
-    console::start()?;
     let tty = TTY.call_once(|| Arc::new(Tty::new(NUMBER, Far::Device, Termios::initial())));
     sched::enqueue_new(&task);
     Ok(tty)
+}
+
+/// The terminal is opened: once more, or first, and then the device is started.
+///
+/// # Errors
+/// ENODEV if it cannot be driven, ENOMEM.
+pub(super) fn opened() -> KResult<()> {
+    if !devices::AVAILABLE {
+        return Err(Errno::ENXIO);
+    }
+    let _turn = STARTING.lock();
+    if !console::is_driven() {
+        console::start()?;
+    }
+    OPEN.fetch_add(1, Ordering::Relaxed);
+    Ok(())
+}
+
+/// What [`opened`] has counted is closed. Context: any task's, it need not be able to sleep.
+pub(super) fn closed() {
+    if devices::AVAILABLE && OPEN.fetch_sub(1, Ordering::Relaxed) == 1 {
+        on_event();
+    }
+}
+
+/// Whether the device only has the input for now.
+fn is_closed() -> bool {
+    OPEN.load(Ordering::Relaxed) == 0 && !is_console()
+}
+
+/// Stops the device if nobody has the terminal open, once it has printed everything.
+fn stop_if_closed() {
+    if is_closed() && console::has_printed_all() {
+        let _turn = STARTING.lock();
+        if is_closed() {
+            console::stop(|input| {
+                // As with any serial line, what nobody reads in time is lost.
+                let _ = platform_console::tty().map(|tty| tty.receive(input));
+            });
+        }
+    }
 }
 
 struct HvcDevice;
@@ -97,8 +143,10 @@ extern "C" fn serve(_argument: usize) -> ! {
                 if count == 0 {
                     break;
                 }
+                let tty = if is_closed() { platform_console::tty().unwrap_or(tty) } else { tty };
                 pass_on(tty, &bytes[..count]);
             }
+            stop_if_closed();
         }
         EVENTS.wait_uninterruptible(|| CAME.swap(false, Ordering::Acquire).then_some(()));
     }

@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
+use super::hvc;
 use super::ioctl::{self, Side};
 use super::terminal::{Far, Opened, Tty};
 use super::termios::LocalFlags;
@@ -28,13 +29,15 @@ impl SlaveFile {
     /// Opens it; `as_console` by `/dev/console`.
     ///
     /// # Errors
-    /// EBUSY if somebody has it for himself.
+    /// EBUSY if somebody has it for himself; those of [`hvc::opened`].
     pub fn open(tty: &Arc<Tty>, as_console: bool) -> KResult<Self> {
         if tty.exclusive.load(Ordering::Relaxed) && !current().process.credentials().is_privileged() {
             return Err(Errno::EBUSY);
         }
-        if let Far::Pty(pty) = &tty.far {
-            pty.slave_opened();
+        match &tty.far {
+            Far::Console => {}
+            Far::Device => hvc::opened()?,
+            Far::Pty(pty) => pty.slave_opened(),
         }
         Ok(Self { tty: tty.clone(), generation: tty.generation(), as_console })
     }
@@ -89,8 +92,10 @@ impl FileOps for SlaveFile {
 
 impl Drop for SlaveFile {
     fn drop(&mut self) {
-        if let Far::Pty(pty) = &self.tty.far {
-            pty.slave_closed();
+        match &self.tty.far {
+            Far::Console => {}
+            Far::Device => hvc::closed(),
+            Far::Pty(pty) => pty.slave_closed(),
         }
     }
 }
