@@ -15,6 +15,7 @@ mod images;
 mod initramfs;
 mod installer;
 mod lguest;
+mod limits;
 mod page;
 mod process;
 mod qemu;

@@ -15,7 +15,7 @@ use crate::report::{Usage, say};
 use crate::rom::{self, Choice};
 use crate::variant::{Backend, Variant};
 use crate::workspace::Workspace;
-use crate::{chart, elf, guest, lguest};
+use crate::{chart, elf, guest, lguest, limits};
 
 /// What runs when nothing is asked for: a login shell that owns the console, so that it has job control.
 const DEFAULT_ARGV: [&str; 5] = ["setsid", "-c", "/bin/sh", "-l", "-i"];
@@ -100,9 +100,17 @@ pub fn run(args: Args) -> Result<u8> {
 
 /// Builds the image and the initramfs and makes the QEMU command for them.
 pub fn prepare(args: &GuestArgs, gdb: Option<PathBuf>) -> Result<Launch> {
+    let is_lguest = args.variant.backend == Backend::Lguest;
+    if is_lguest {
+        args.hypervisor.check(&args.hardware)?;
+    } else if args.hypervisor != lguest::Hypervisor::default() {
+        return Err(Usage(
+            "--guests, --share, --disk, --network and --hypervisor-append need --features lguest".to_owned(),
+        )
+        .into());
+    }
     let workspace = Workspace::find()?;
     let qemu = QEMU.require()?;
-    let image = images::image(&workspace, args.variant)?;
     let scratch = workspace.scratch("boot")?;
     let (initrd, init) = match &args.initrd {
         Some(initrd) => {
@@ -119,6 +127,8 @@ pub fn prepare(args: &GuestArgs, gdb: Option<PathBuf>) -> Result<Launch> {
     };
     let rom = args.rom.clone().unwrap_or_else(|| args.variant.rom());
     let rom = rom::place(&workspace, &rom, &args.hardware.machine, &scratch)?;
+    // Behind what the user may have got wrong, for it takes its time.
+    let image = images::image(&workspace, args.variant)?;
     let append = ["console=ttyS0", &init.own, args.append.trim(), &init.rest];
     let append: Vec<&str> = append.into_iter().filter(|part| !part.is_empty()).collect();
     let terminal = std::io::stdin().is_terminal();
@@ -133,15 +143,10 @@ pub fn prepare(args: &GuestArgs, gdb: Option<PathBuf>) -> Result<Launch> {
         gdb,
         rom,
     };
-    if args.variant.backend == Backend::Lguest {
+    if is_lguest {
         return lguest::wrap(&workspace, launch, &args.hypervisor, &scratch);
     }
-    if args.hypervisor != lguest::Hypervisor::default() {
-        return Err(Usage(
-            "--guests, --share, --disk, --network and --hypervisor-append need --features lguest".to_owned(),
-        )
-        .into());
-    }
+    limits::check(&launch)?;
     Ok(launch)
 }
 

@@ -13,7 +13,7 @@ mod devices;
 
 pub use self::devices::{Disk, DiskContent, GuestDisk, Network};
 use crate::cpio::{Node, Writer};
-use crate::qemu::Launch;
+use crate::qemu::{Hardware, Launch};
 use crate::report::Usage;
 use crate::workspace::Workspace;
 
@@ -57,6 +57,25 @@ impl Default for Hypervisor {
             network: Network::None,
             hypervisor_append: String::new(),
         }
+    }
+}
+
+impl Hypervisor {
+    /// What can be told before anything is built.
+    ///
+    /// # Errors
+    /// [`Usage`], if there can be no such guests on such a machine.
+    pub fn check(&self, hardware: &Hardware) -> Result<()> {
+        if hardware.smp != 1 {
+            return Err(Usage("an lguest guest has one CPU: leave --smp out".to_owned()).into());
+        }
+        if self.shares.len() > usize::from(self.guests) {
+            return Err(Usage("there are more --share than guests".to_owned()).into());
+        }
+        if self.disks.len() > MOST_DISKS {
+            return Err(Usage(format!("a guest has at most {MOST_DISKS} disks")).into());
+        }
+        Ok(())
     }
 }
 
@@ -131,15 +150,7 @@ fn pack(guests: &[&Guest], args: &Hypervisor) -> Vec<u8> {
 
 /// Makes of a launch of the guest itself one of the hypervisor with that guest; the hypervisor was built.
 pub fn wrap(workspace: &Workspace, launch: Launch, args: &Hypervisor, directory: &Path) -> Result<Launch> {
-    if launch.hardware.smp != 1 {
-        return Err(Usage("an lguest guest has one CPU: leave --smp out".to_owned()).into());
-    }
-    if args.shares.len() > usize::from(args.guests) {
-        return Err(Usage("there are more --share than guests".to_owned()).into());
-    }
-    if args.disks.len() > MOST_DISKS {
-        return Err(Usage(format!("a guest has at most {MOST_DISKS} disks")).into());
-    }
+    args.check(&launch.hardware)?;
     let memory = launch.hardware.memory;
     let guest = guest(&launch, args)?;
     let archive = archive(&guest, args);
