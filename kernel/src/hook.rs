@@ -1,7 +1,6 @@
 //! The one file that names the platform: which backend is below, and how its hooks are reached.
 //!
-//! Where several backends are asked for, the first of native, vmi, lguest is taken. On the build machine the kernel
-//! stands on the simulated platform.
+//! On the build machine the kernel stands on the simulated platform, whatever is asked for.
 
 use crate::trap::Upcalls;
 
@@ -21,6 +20,14 @@ pub type Backend = arch_lguest::Lguest<Upcalls>;
 pub use arch_lguest as backend;
 #[cfg(all(target_os = "none", not(any(feature = "native", feature = "vmi", feature = "lguest"))))]
 compile_error!("name a backend: --features native, vmi or lguest");
+#[cfg(all(
+    target_os = "none",
+    any(
+        all(feature = "native", any(feature = "vmi", feature = "lguest")),
+        all(feature = "vmi", feature = "lguest")
+    )
+))]
+compile_error!("name one backend: there is only one in an image");
 
 /// Whether there can be devices below.
 pub const DEVICES: platform::DeviceBus = <Backend as platform::Platform>::DEVICES;

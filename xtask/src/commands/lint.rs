@@ -39,6 +39,7 @@ pub fn run(_: Args) -> Result<u8> {
         (Product::Planted, Backend::Lguest, Dispatch::Static),
         (Product::RomGuest, Backend::Native, Dispatch::Static),
         (Product::Monoguest, Backend::Vmi, Dispatch::Static),
+        (Product::Monoguest, Backend::Lguest, Dispatch::Static),
     ];
     for (product, backend, dispatch) in native.chain(others) {
         let variant = Variant { backend, dispatch, profile: Profile::Dev };
