@@ -23,6 +23,24 @@
 //!
 //! The kernel may run at any privilege level. Nothing above the cut executes a privileged instruction, and nothing
 //! above the cut reads its own privilege level.
+//!
+//! # Writing a backend
+//!
+//! A backend is a crate `arch-NAME` that depends on this one, on `arch-native` where it shares something with a PC
+//! (translation tables; with the feature `pc` all but the privileged instructions), on `arch-NAME/abi` for a hypervisor's
+//! numbers, and on nothing above the cut. `arch-lguest` is the shortest example. It has:
+//!
+//! - a type generic over a [`Kernel`] that implements [`Platform`], and for each part a type whose implementation of that
+//!   part's trait carries [`macro@backend`];
+//! - the first instructions, at the symbol `image_entry` that `kernel/link.ld` makes the ELF entry, and what follows them up
+//!   to [`Kernel::boot`];
+//! - the entries from user mode and from interrupts, which make a [`TrapFrame`] and call the functions of [`Kernel`];
+//! - a macro `boot_entry!(KERNEL)`, which the executable invokes once to bind these instructions to its kernel.
+//!
+//! It is made known by its feature in `kernel/` and `tests/conformance/` (`Cargo.toml`, `src/hook.rs`), by a variant of
+//! `Backend` in `xtask/src/variant.rs`, and by its machines in `tests/suite/conformance.rs`. Then `cargo xtask test --features
+//! NAME conformance/` says what it does not keep yet, `cargo xtask test --all --features NAME` runs the kernel's own suite on
+//! it, and `audit` and `size-report` look into its images.
 #![no_std]
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
