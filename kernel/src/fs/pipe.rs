@@ -253,11 +253,12 @@ impl Pipe {
     pub fn poll(&self, read: bool, write: bool) -> PollEvents {
         let mut events = PollEvents::empty();
         if read {
-            if self.used() > 0 {
-                events |= PollEvents::READABLE;
-            }
+            // In this order, so that nobody hears of the end and not of what came before.
             if self.writers.load(Ordering::Acquire) == 0 && self.writes_opened.load(Ordering::Acquire) > 0 {
                 events |= PollEvents::HUP;
+            }
+            if self.used() > 0 {
+                events |= PollEvents::READABLE;
             }
         }
         if write {

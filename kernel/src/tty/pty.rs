@@ -135,10 +135,14 @@ impl CharDevice for Slaves {
     fn open(&self, number: DeviceNumber, flags: u32) -> KResult<Arc<dyn FileOps>> {
         let tty = PTYS.lock().get(&number.minor).cloned().ok_or(Errno::EIO)?;
         let Far::Pty(pty) = &tty.far else { return Err(Errno::EIO) };
-        if pty.locked.load(Ordering::Acquire) || !pty.master_open.load(Ordering::Acquire) {
+        if pty.locked.load(Ordering::Acquire) {
             return Err(Errno::EIO);
         }
         let file = SlaveFile::open(&tty, false)?;
+        // Asked afterwards: a master that is closed from now on hangs up this file too.
+        if !pty.master_open.load(Ordering::Acquire) {
+            return Err(Errno::EIO);
+        }
         if flags & O_NOCTTY == 0 {
             tty.offer();
         }
@@ -164,9 +168,11 @@ impl MasterFile {
         while to.remaining() > 0 {
             let length = to.remaining().min(STEP);
             let mut look = || {
+                // Asked before: what was written before the end is not missed.
+                let ended = pty.is_abandoned();
                 let count = pty.output.lock().read(&mut bytes[..length]);
                 match count {
-                    0 if pty.is_abandoned() => Some(Err(Errno::EIO)),
+                    0 if ended => Some(Err(Errno::EIO)),
                     0 => None,
                     count => Some(Ok(count)),
                 }
@@ -233,11 +239,12 @@ impl FileOps for MasterFile {
     fn poll(&self) -> PollEvents {
         let Ok(pty) = self.pty() else { return PollEvents::ERR };
         let mut events = PollEvents::empty();
-        if pty.waiting() > 0 {
-            events |= PollEvents::READABLE;
-        }
+        // In this order, so that nobody hears of the end and not of what came before.
         if pty.is_abandoned() {
             events |= PollEvents::HUP;
+        }
+        if pty.waiting() > 0 {
+            events |= PollEvents::READABLE;
         }
         if self.0.line.lock().room() > 0 {
             events |= PollEvents::WRITABLE;
@@ -259,8 +266,9 @@ impl FileOps for MasterFile {
 
 impl Drop for MasterFile {
     fn drop(&mut self) {
-        let removed = PTYS.lock().remove(&self.0.number.minor);
+        // Before its number may be another's.
         devfs::remove_pty(self.0.number.minor);
+        let removed = PTYS.lock().remove(&self.0.number.minor);
         if let Ok(pty) = self.pty() {
             pty.master_open.store(false, Ordering::Release);
         }

@@ -252,7 +252,13 @@ impl Socket {
             if progress == Progress::Complete || (received.length > 0 && received.length >= target) {
                 return Ok(received);
             }
-            let next = match own.check_error() {
+            let failed = own.has_error();
+            if failed && own.has_unread() {
+                // What came in meanwhile came before the error.
+                continue;
+            }
+            // An error that is not seen yet may have something before it: it ends the wait, and both are looked at again.
+            let next = match if failed { own.check_error() } else { Ok(()) } {
                 Ok(()) if ended => return Ok(received),
                 Ok(()) => wait.until(waiting, &own.can_read, || own.may_read()),
                 Err(error) => Err(error),
