@@ -9,7 +9,7 @@ use super::clocks::CpuTimeKind;
 use super::cpu_time::ProcessTime;
 use super::now;
 use super::process_timers::look;
-use super::timers::{TimerHandle, arm};
+use super::timers::{TimerHandle, arm, wait_for_functions};
 use crate::errno::{Errno, KResult};
 use crate::process::{Process, current};
 use crate::syscall::{Call, SysResult};
@@ -176,6 +176,8 @@ fn set(process: &Arc<Process>, which: Which, setting: Setting) -> KResult<Settin
             }
         }
     }
+    // A signal that was due before has been sent when this returns.
+    wait_for_functions(Arc::as_ptr(process).addr());
     Ok(old)
 }
 

@@ -119,7 +119,10 @@ pub(super) fn timer_settime(call: &mut Call<'_>) -> SysResult {
     let new = new.read::<Itimerspec>()?;
     let setting = Setting { interval: new.interval.duration()?, value: new.value.duration()? };
     let absolute = call.int(1) & TIMER_ABSTIME != 0;
-    let old = find(call)?.set(&current().process, setting, absolute)?;
+    let process = &current().process;
+    let old = find(call)?.set(process, setting, absolute)?;
+    // A signal that was due before has been sent when this returns.
+    wait_for_functions(Arc::as_ptr(process).addr());
     if !old_to.is_null() {
         old_to.write(&to_user(old))?;
     }
