@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use super::tree::{self, Processes, Tree};
-use super::{Pid, Process, Task, Usage, current, futex, group};
+use super::{Pid, Process, Task, current, futex, group};
 use crate::errno::{Errno, KResult};
 use crate::fs::FileTable;
 use crate::mm::UserAddr;
@@ -82,22 +82,11 @@ fn clear_child_tid(task: &Task) {
 
 fn leave_process(task: &Arc<Task>, status: u32) {
     let process = &task.process;
-    let run = task.sched.runtime(true);
-    let (user, system) = process.split(run);
-    process.gone_usage.lock().add(&Usage {
-        user,
-        system,
-        minor_faults: task.minor_faults.load(Ordering::Relaxed),
-        major_faults: task.major_faults.load(Ordering::Relaxed),
-        voluntary_switches: task.sched.voluntary_switches.load(Ordering::Relaxed),
-        involuntary_switches: task.sched.involuntary_switches.load(Ordering::Relaxed),
-        max_resident_kib: task.space().map_or(0, |space| space.peak_resident_pages() * 4),
-    });
     *process.last_name.lock() = task.name();
     {
         let mut tree = tree::lock();
         tree.remove_task(task.tid());
-        process.threads.lock().retain(|other| !Arc::ptr_eq(other, task));
+        process.remove_thread(task);
     }
     signal::on_thread_exit(task);
     process.timers.on_thread_exit(task);

@@ -35,6 +35,14 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// Adds what a thread used that is counted.
+    fn add_counts_of(&mut self, task: &Task) {
+        self.minor_faults += task.minor_faults.load(Ordering::Relaxed);
+        self.major_faults += task.major_faults.load(Ordering::Relaxed);
+        self.voluntary_switches += task.sched.voluntary_switches.load(Ordering::Relaxed);
+        self.involuntary_switches += task.sched.involuntary_switches.load(Ordering::Relaxed);
+    }
+
     /// Adds what another process or thread used.
     pub fn add(&mut self, other: &Self) {
         self.user = self.user.saturating_add(other.user);
@@ -44,6 +52,30 @@ impl Usage {
         self.voluntary_switches += other.voluntary_switches;
         self.involuntary_switches += other.involuntary_switches;
         self.max_resident_kib = self.max_resident_kib.max(other.max_resident_kib);
+    }
+}
+
+/// What threads that are gone have used, and what was said of all of them.
+#[derive(Default)]
+struct Past {
+    /// But for the times.
+    usage: Usage,
+    run: Nanoseconds,
+    /// User and kernel time of the whole process as they were told last: neither ever goes back, whatever the proportion by
+    /// which they are split.
+    told: (Nanoseconds, Nanoseconds),
+}
+
+impl Past {
+    /// The times to tell of `run` altogether, of which `system` is the kernel's by proportion.
+    fn tell(&mut self, run: Nanoseconds, system: Nanoseconds) -> (Nanoseconds, Nanoseconds) {
+        let (user_before, system_before) = self.told;
+        if let Some(more) = run.0.checked_sub(user_before.0 + system_before.0) {
+            let most = Nanoseconds(system_before.0 + more);
+            let system = system.clamp(system_before, most);
+            self.told = (run - system, system);
+        }
+        self.told
     }
 }
 
@@ -100,7 +132,7 @@ pub struct Process {
     /// When it was made.
     pub start_time: Nanoseconds,
     /// What its threads that are gone have used.
-    pub gone_usage: IrqLock<Usage>,
+    past: IrqLock<Past>,
     /// What its children that were waited for have used.
     pub children_usage: SpinLock<Usage>,
     /// Ticks seen in user mode and in the kernel, to split run time by.
@@ -158,7 +190,7 @@ impl Process {
             child_subreaper: AtomicBool::new(false),
             attributes: Attributes::new(),
             start_time: crate::time::now(),
-            gone_usage: IrqLock::new(Usage::default()),
+            past: IrqLock::new(Past::default()),
             children_usage: SpinLock::new(Usage::default()),
             user_samples: AtomicU64::new(0),
             system_samples: AtomicU64::new(0),
@@ -202,14 +234,13 @@ impl Process {
 
     /// What its threads, gone and living, have used.
     pub fn usage(&self) -> Usage {
-        let (user, system) = self.usage_times();
-        let mut usage = Usage { user, system, ..*self.gone_usage.lock() };
-        for task in self.threads.lock().iter() {
-            usage.minor_faults += task.minor_faults.load(Ordering::Relaxed);
-            usage.major_faults += task.major_faults.load(Ordering::Relaxed);
-            usage.voluntary_switches += task.sched.voluntary_switches.load(Ordering::Relaxed);
-            usage.involuntary_switches += task.sched.involuntary_switches.load(Ordering::Relaxed);
-        }
+        let mut usage = {
+            let threads = self.threads.lock();
+            let (user, system) = self.times_with(&threads);
+            let mut usage = Usage { user, system, ..self.past.lock().usage };
+            threads.iter().for_each(|task| usage.add_counts_of(task));
+            usage
+        };
         if let Some(space) = self.space() {
             usage.max_resident_kib = usage.max_resident_kib.max(space.peak_resident_pages() * 4);
         }
@@ -219,11 +250,26 @@ impl Process {
     /// Time its threads, gone and living, have spent in user mode and in the kernel. Context: any, but no run queue and
     /// no list of threads locked.
     pub fn usage_times(&self) -> (Nanoseconds, Nanoseconds) {
-        let threads = self.threads.lock();
-        let gone = *self.gone_usage.lock();
+        self.times_with(&self.threads.lock())
+    }
+
+    fn times_with(&self, threads: &[Arc<Task>]) -> (Nanoseconds, Nanoseconds) {
         let run = threads.iter().fold(Nanoseconds::ZERO, |sum, task| sum.saturating_add(task.runtime()));
-        let (user, system) = self.split(run);
-        (gone.user.saturating_add(user), gone.system.saturating_add(system))
+        let mut past = self.past.lock();
+        let run = run.saturating_add(past.run);
+        past.tell(run, self.split(run).1)
+    }
+
+    /// The running task is no longer one of its threads, but one that is gone: at the same moment for all who look at what
+    /// the process has used.
+    pub fn remove_thread(&self, task: &Arc<Task>) {
+        let mut threads = self.threads.lock();
+        threads.retain(|other| !Arc::ptr_eq(other, task));
+        let mut past = self.past.lock();
+        past.run = past.run.saturating_add(task.runtime());
+        past.usage.add_counts_of(task);
+        let resident = task.space().map_or(0, |space| space.peak_resident_pages() * 4);
+        past.usage.max_resident_kib = past.usage.max_resident_kib.max(resident);
     }
 
     /// Splits run time into user and kernel time, in the proportion in which interrupts found it in either.
