@@ -8,7 +8,7 @@ use zerocopy::FromBytes;
 
 use super::process::NewProcess;
 use super::task::VforkGate;
-use super::{Pid, Process, Resource, Task, current, tree};
+use super::{Current, Pid, Process, Resource, Task, current, tree};
 use crate::errno::{Errno, KResult};
 use crate::hook::cpu;
 use crate::mm::UserAddr;
@@ -275,10 +275,20 @@ fn thread(request: &Request, frame: &TrapFrame) -> KResult<Arc<Task>> {
     Ok(task)
 }
 
+/// How many signals the running process has been sent together with others, all of which have been dealt with.
+fn broadcasts_seen() -> KResult<u32> {
+    let task = current();
+    let tree = tree::lock();
+    let seen = task.process.signals.broadcasts(&tree);
+    task.recompute_pending();
+    if Current::signal_pending() { Err(Errno::ERESTARTNOINTR) } else { Ok(seen) }
+}
+
 fn process(request: &Request, frame: &TrapFrame) -> KResult<Arc<Task>> {
     let parent = current();
     let old = &parent.process;
     check_count(old)?;
+    let broadcasts = broadcasts_seen()?;
     let shared_space = request.flags.contains(CloneFlags::VM);
     let own = parent.space().cloned().ok_or(Errno::ESRCH)?;
     let space = if shared_space { own } else { own.fork()? };
@@ -305,7 +315,6 @@ fn process(request: &Request, frame: &TrapFrame) -> KResult<Arc<Task>> {
     });
     process.attributes.inherit(&old.attributes);
     process.timers.inherit_cpu_limit(limits.get(Resource::Cpu));
-    process.terminal.lock().clone_from(&old.terminal.lock());
     if shared_space {
         space.add_user();
     }
@@ -317,6 +326,18 @@ fn process(request: &Request, frame: &TrapFrame) -> KResult<Arc<Task>> {
     process.threads.lock().push(task.clone());
     process.live_threads.store(1, Ordering::Relaxed);
     let mut tree = tree::lock();
+    if old.signals.broadcasts(&tree) != broadcasts {
+        // Whoever has sent a signal to all of its group meanwhile did not find the new one there.
+        drop(tree);
+        // The two hold each other.
+        process.threads.lock().clear();
+        if shared_space {
+            space.remove_user();
+        }
+        return Err(Errno::ERESTARTNOINTR);
+    }
+    // Not before: a session that loses its terminal loses it in all processes that there are.
+    process.terminal.lock().clone_from(&old.terminal.lock());
     let related = tree.of(old);
     let (group, session) = (related.group, related.session);
     let mut new_parent = old.clone();

@@ -1,5 +1,6 @@
 //! Process and thread numbers.
 
+use super::tree;
 use crate::sync::IrqLock;
 use crate::util::ids::IdAllocator;
 
@@ -21,14 +22,26 @@ struct Pids {
 static PIDS: IrqLock<Pids> = IrqLock::new(Pids { used: IdAllocator::new(), next: 1, made: 0 });
 
 impl Pid {
-    /// A number not in use, above those given out lately; none if all are in use.
+    /// A number not in use, above those given out lately; none if all are in use. Context: the tree of processes is not
+    /// locked.
     pub fn allocate() -> Option<Self> {
-        let mut pids = PIDS.lock();
-        let next = pids.next;
-        let id = pids.used.alloc_cyclic(next, 1, PID_MAX).ok()?;
-        pids.next = id + 1;
-        pids.made += 1;
-        Some(Self(id as i32))
+        for _ in 0..PID_MAX {
+            let (id, is_new) = {
+                let mut pids = PIDS.lock();
+                let next = pids.next;
+                let id = pids.used.alloc_cyclic(next, 1, PID_MAX).ok()?;
+                pids.next = id + 1;
+                pids.made += 1;
+                (Self(id as i32), pids.made < u64::from(PID_MAX))
+            };
+            // Groups and sessions outlive the processes they are called by.
+            if is_new || !tree::lock().has_group_or_session(id) {
+                return Some(id);
+            }
+            id.free();
+            PIDS.lock().made -= 1;
+        }
+        None
     }
 
     /// Gives the number back: nothing is called by it any more.

@@ -31,10 +31,6 @@ pub struct Related {
     pub session: Pid,
     /// It has ended and waits to be waited for.
     pub zombie: bool,
-    /// It is stopped, and its parent has not been told by `wait(2)`: the signal.
-    pub stop_report: Option<u32>,
-    /// It goes on, and its parent has not been told by `wait(2)`.
-    pub continue_report: bool,
 }
 
 impl Relations {
@@ -79,7 +75,7 @@ pub fn processes() -> impl Iterator<Item = Arc<Process>> {
     processes_where(|_, _| true)
 }
 
-/// As [`processes`]: those of a group.
+/// As [`processes`]: those of a group, though one that comes into it meanwhile may be left out.
 pub fn group_members(group: Pid) -> impl Iterator<Item = Arc<Process>> {
     processes_where(move |tree, process| tree.of(process).group == group)
 }
@@ -150,15 +146,31 @@ impl Tree {
         self.tasks.remove(&tid);
     }
 
+    /// The processes, ended but not waited for included, that are as `wanted`.
+    pub fn processes_where(
+        &self,
+        wanted: impl Fn(&Self, &Process) -> bool,
+    ) -> impl Iterator<Item = Arc<Process>> {
+        let all = self.processes.values().filter_map(Weak::upgrade);
+        all.filter(move |process| wanted(self, process))
+    }
+
     /// The processes of a group.
     pub fn group_members(&self, group: Pid) -> impl Iterator<Item = Arc<Process>> {
-        let all = self.processes.values().filter_map(Weak::upgrade);
-        all.filter(move |process| self.of(process).group == group)
+        self.processes_where(move |tree, process| tree.of(process).group == group)
     }
 
     /// Whether some process, ended but not waited for included, is as `wanted`.
     pub fn any_process(&self, mut wanted: impl FnMut(&Process) -> bool) -> bool {
         self.processes.values().filter_map(Weak::upgrade).any(|process| wanted(&process))
+    }
+
+    /// Whether a process group or a session is called by this number.
+    pub fn has_group_or_session(&self, number: Pid) -> bool {
+        self.any_process(|process| {
+            let related = self.of(process);
+            related.group == number || related.session == number
+        })
     }
 
     /// How many threads there are.

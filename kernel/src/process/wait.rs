@@ -9,7 +9,7 @@ use super::usage::RawUsage;
 use super::{Pid, Process, Usage, current, exit};
 use crate::errno::{Errno, KResult};
 use crate::mm::{UserAddr, trim_stacks};
-use crate::signal::{SigInfo, Signal};
+use crate::signal::{Change, SigInfo, Signal};
 use crate::syscall::{Call, SysResult};
 
 bitflags::bitflags! {
@@ -54,6 +54,12 @@ enum Look {
     Found(Report),
 }
 
+/// What there is to report of a child.
+enum Event {
+    Ended,
+    Changed(Change),
+}
+
 fn wait(which: Which, options: Options) -> KResult<Option<Report>> {
     let process = current().process.clone();
     let result = process.child_events.wait(|| match look(&process, which, options) {
@@ -92,16 +98,20 @@ fn look(process: &Process, which: Which, options: Options) -> Look {
             continue;
         }
         candidates = true;
-        let stopped = options.contains(Options::STOPPED) && related.stop_report.is_some();
-        let goes_on = options.contains(Options::CONTINUED) && related.continue_report;
-        if (related.zombie && options.contains(Options::EXITED)) || (!related.zombie && (stopped || goes_on))
-        {
-            found = Some(child.clone());
+        let event = if related.zombie {
+            options.contains(Options::EXITED).then_some(Event::Ended)
+        } else {
+            let [stops, continues, keep] = [Options::STOPPED, Options::CONTINUED, Options::NOWAIT]
+                .map(|option| options.contains(option));
+            child.signals.change(stops, continues, keep).map(Event::Changed)
+        };
+        if let Some(event) = event {
+            found = Some((child.clone(), event));
             break;
         }
     }
     match found {
-        Some(child) => Look::Found(report(&mut tree, process, child, options)),
+        Some((child, event)) => Look::Found(report(&mut tree, process, child, event, options)),
         None if candidates => Look::Nothing,
         None => Look::Nobody,
     }
@@ -117,35 +127,21 @@ fn is_of_this_thread(process: &Process, maker: Pid) -> bool {
             && !threads.iter().any(|thread| thread.tid() == maker))
 }
 
-fn report(tree: &mut Tree, process: &Process, child: Arc<Process>, options: Options) -> Report {
-    let keep = options.contains(Options::NOWAIT);
+fn report(tree: &mut Tree, process: &Process, child: Arc<Process>, event: Event, options: Options) -> Report {
     let mut usage = child.usage();
     usage.add(&child.children_usage.lock());
     let (pid, uid) = (child.pid, child.credentials().uid);
-    let related = tree.of_mut(&child);
-    if related.zombie {
-        let status = child.exit_status.load(Ordering::Acquire);
-        let gone = if keep { None } else { exit::reap(tree, process, &child) };
-        if gone.is_some() {
-            process.children_usage.lock().add(&usage);
+    let (status, gone) = match event {
+        Event::Ended if options.contains(Options::NOWAIT) => {
+            (child.exit_status.load(Ordering::Acquire), None)
         }
-        return Report { pid, uid, status, usage, gone };
-    }
-    let status = match related.stop_report {
-        Some(signal) if options.contains(Options::STOPPED) => {
-            if !keep {
-                related.stop_report = None;
-            }
-            signal << 8 | 0x7f
-        }
-        _ => {
-            if !keep {
-                related.continue_report = false;
-            }
-            0xffff
-        }
+        Event::Ended => (child.exit_status.load(Ordering::Acquire), exit::reap(tree, process, &child)),
+        Event::Changed(change) => (change.wait_status(), None),
     };
-    Report { pid, uid, status, usage, gone: None }
+    if gone.is_some() {
+        process.children_usage.lock().add(&usage);
+    }
+    Report { pid, uid, status, usage, gone }
 }
 
 /// `wait4(2)`

@@ -36,12 +36,15 @@ fn find(pid: Pid) -> KResult<Arc<Process>> {
 
 fn kill_group(group: Pid, signal: MaybeSignal) -> KResult<()> {
     let mut result = Err(Errno::ESRCH);
-    for process in tree::group_members(group) {
-        let sent = permission::send_checked(&process, None, signal, by_kill);
-        if result.is_err() {
-            result = sent;
-        }
-    }
+    permission::send_to_many(
+        signal,
+        |tree, process| tree.of(process).group == group,
+        |sent| {
+            if result.is_err() {
+                result = sent;
+            }
+        },
+    );
     result
 }
 
@@ -58,13 +61,16 @@ fn kill_everyone(signal: MaybeSignal) -> KResult<()> {
     let own = current().process.pid;
     let mut found = false;
     let mut result = Ok(());
-    for process in tree::processes().filter(|process| process.pid.0 > 1 && process.pid != own) {
-        found = true;
-        match permission::send_checked(&process, None, signal, by_kill) {
-            Err(Errno::EPERM) => {}
-            other => result = other,
-        }
-    }
+    permission::send_to_many(
+        signal,
+        |_, process| process.pid.0 > 1 && process.pid != own,
+        |sent| {
+            found = true;
+            if sent != Err(Errno::EPERM) {
+                result = sent;
+            }
+        },
+    );
     if found { result } else { Err(Errno::ESRCH) }
 }
 

@@ -41,7 +41,7 @@ pub use send::{
     Sent, end_other_threads, end_threads, force, is_being_killed, must_end, on_new_thread, on_thread_exit,
     send_group, send_process, send_task, send_to_current,
 };
-pub use state::{ProcessSignals, TaskSignals};
+pub use state::{Change, ProcessSignals, TaskSignals};
 pub use syscalls::SYSTEM_CALLS;
 pub use wait::{read_mask, with_temporary_mask};
 

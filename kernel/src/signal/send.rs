@@ -9,7 +9,7 @@ use platform::{CpuSet, Message};
 use super::info::code;
 use super::number::{DefaultAction, SIGCONT, SIGKILL};
 use super::pending::{Added, UserCount};
-use super::state::{State, actions};
+use super::state::{Reports, State, actions};
 use super::{Disposition, SigInfo, Signal, SignalSet, stop};
 use crate::errno::{Errno, KResult};
 use crate::hook::smp;
@@ -48,10 +48,12 @@ pub fn send_task(task: &Arc<Task>, info: SigInfo) -> Sent {
     send(&task.process, Target::Thread(task), info, None).unwrap_or(Sent::Ignored)
 }
 
-/// Sends a signal from the kernel to every process of a group. Context as for [`send_process`], and not with the tree of
-/// processes held.
+/// Sends a signal from the kernel to every process of a group, also to those that are just being made. Context as for
+/// [`send_process`], and not with the tree of processes held.
 pub fn send_group(group: Pid, info: &SigInfo) {
-    for process in tree::group_members(group) {
+    let tree = tree::lock();
+    for process in tree.group_members(group) {
+        process.signals.note_broadcast(&tree);
         send_process(&process, info.clone());
     }
 }
@@ -62,7 +64,8 @@ pub fn send_to_current(signal: Signal) {
     send_task(&current().shared(), SigInfo::user(signal));
 }
 
-/// Sends a signal on behalf of the running process, which counts against limits: to all of `process`, or to `thread`.
+/// Sends a signal on behalf of the running process, which counts against limits: to all of `process`, or to `thread`. The
+/// caller then has [`stop::tell_parent`] tell what has come of it.
 pub(super) fn send_for_user(
     process: &Arc<Process>,
     thread: Option<&Arc<Task>>,
@@ -79,9 +82,7 @@ pub(super) fn send_for_user(
         Some(thread) => Target::Thread(thread),
         None => Target::Process,
     };
-    let result = send(process, target, info, count);
-    stop::tell_parent(process);
-    result.map(drop)
+    send(process, target, info, count).map(drop)
 }
 
 fn send(
@@ -194,6 +195,8 @@ pub(super) fn begin_exit(process: &Process, state: &mut State, status: u32) {
         state.group_exit = Some(status);
     }
     state.stop = None;
+    // All that can be waited for any more is the end.
+    state.reports = Reports::default();
     for task in process.threads.lock().iter() {
         wake(task, true);
     }

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use platform::{Nanoseconds, TrapFrame};
 use sim::Machine;
 
+use super::state::Reports;
 use super::*;
 use crate::errno::Errno;
 use crate::process::{Pid, Process, Task, tree};
@@ -79,10 +80,8 @@ fn family(session: Pid) -> Family {
 }
 
 impl Family {
-    fn reports(&self) -> (Option<u32>, bool) {
-        let tree = tree::lock();
-        let related = tree.of(&self.child);
-        (related.stop_report, related.continue_report)
+    fn reports(&self) -> Reports {
+        self.child.signal_state().reports
     }
 
     fn parent_was_told(&self) -> bool {
@@ -105,14 +104,14 @@ fn all_threads_stop_and_go_on_and_the_parent_is_told() {
                 sleep(Nanoseconds(3 * MS.0));
                 assert_eq!(moves(), [false, false]);
                 assert!(family.child.signals.is_stopped() && family.parent_was_told());
-                assert_eq!(family.reports(), (Some(signal.number() as u32), false));
+                assert_eq!(family.reports(), Reports { stopped: Some(signal), continued: false });
                 // Ordinary signals wait.
                 send_process(&family.child, SigInfo::kernel(SIGWINCH));
                 assert_eq!(moves(), [false, false]);
                 send_process(&family.child, SigInfo::kernel(SIGCONT));
                 assert_eq!(moves(), [true, true]);
                 assert!(!family.child.signals.is_stopped() && family.parent_was_told());
-                assert_eq!(family.reports(), (None, true));
+                assert_eq!(family.reports(), Reports { stopped: None, continued: true });
             }
             QUIT.store(true, Ordering::Relaxed);
             sleep(Nanoseconds(5 * MS.0));

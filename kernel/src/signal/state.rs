@@ -6,11 +6,12 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::altstack::AltStack;
 use super::pending::{Added, Pending, UserCount};
 use super::{SigInfo, Signal, SignalActions, SignalSet};
+use crate::process::tree::Tree;
 use crate::process::work;
 use crate::process::{Process, Task};
 use crate::sync::{IrqGuard, IrqLock, SpinLock, WaitQueue};
@@ -181,7 +182,7 @@ pub(super) struct Stop {
     pub complete: bool,
 }
 
-/// What a process's parent has yet to be told.
+/// What a process's parent has yet to be told by SIGCHLD.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Notice {
     /// It has stopped, by this signal.
@@ -192,10 +193,28 @@ pub(super) enum Notice {
     ContinuedEarly(Signal),
 }
 
+/// Something other than its end that a process's parent can wait for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// It has stopped, by this signal.
+    Stopped(Signal),
+    /// It goes on.
+    Continued,
+}
+
+/// What a process's parent has yet to be told by `wait(2)`. It changes along with the state that it is about, so that
+/// whoever sees that state, in `/proc` for one, can wait for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Reports {
+    pub stopped: Option<Signal>,
+    pub continued: bool,
+}
+
 /// The part of [`ProcessSignals`] under its lock.
 pub(super) struct State {
     pub stop: Option<Stop>,
     pub notice: Option<Notice>,
+    pub reports: Reports,
     /// A stop signal was taken, and no SIGCONT has come since.
     pub stop_wanted: bool,
     /// The process ends with this wait status.
@@ -210,6 +229,8 @@ pub struct ProcessSignals {
     pub(super) shared: Mailbox,
     /// Woken whenever a signal comes for the process or one of its threads (`signalfd(2)`).
     pub arrivals: WaitQueue,
+    /// Counts signals that others were sent with it. Changed with the tree of processes locked.
+    broadcasts: AtomicU32,
 }
 
 impl ProcessSignals {
@@ -219,12 +240,14 @@ impl ProcessSignals {
             state: IrqLock::new(State {
                 stop: None,
                 notice: None,
+                reports: Reports { stopped: None, continued: false },
                 stop_wanted: false,
                 group_exit: None,
                 protected: false,
             }),
             shared: Mailbox::new(),
             arrivals: WaitQueue::new(),
+            broadcasts: AtomicU32::new(0),
         }
     }
 
@@ -241,6 +264,36 @@ impl ProcessSignals {
     /// Sent to the process and not yet taken by a thread.
     pub fn pending(&self) -> SignalSet {
         self.shared.set()
+    }
+
+    /// How often it was sent a signal together with others. A process that is made meanwhile was not sent what its maker was:
+    /// where this has changed, it is made after that signal has been dealt with, or not at all.
+    pub fn broadcasts(&self, _tree: &Tree) -> u32 {
+        self.broadcasts.load(Ordering::Relaxed)
+    }
+
+    /// A signal for it and others is about to be sent.
+    pub(super) fn note_broadcast(&self, _tree: &Tree) {
+        self.broadcasts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What has changed and was not waited for yet: a stop or that it goes on, if they are asked for. With `keep` it can be
+    /// waited for again.
+    pub fn change(&self, stops: bool, continues: bool, keep: bool) -> Option<Change> {
+        let mut state = self.state.lock();
+        let reports = &mut state.reports;
+        let before = *reports;
+        let change = if stops && let Some(signal) = reports.stopped.take() {
+            Change::Stopped(signal)
+        } else if continues && core::mem::take(&mut reports.continued) {
+            Change::Continued
+        } else {
+            return None;
+        };
+        if keep {
+            *reports = before;
+        }
+        Some(change)
     }
 
     /// Whether every thread is stopped.
@@ -277,7 +330,7 @@ impl Task {
     }
 
     /// Makes [`work::SIGNAL`] say what is so.
-    pub(super) fn recompute_pending(&self) {
+    pub fn recompute_pending(&self) {
         let state = self.process.signal_state();
         self.work.fetch_and(!work::SIGNAL, Ordering::SeqCst);
         if has_something(self, &state) {
@@ -288,7 +341,12 @@ impl Task {
     /// Blocks exactly `mask`, as far as signals can be blocked. Only for the running task about itself.
     pub(super) fn set_blocked(&self, mask: SignalSet) {
         let mask = mask.as_mask();
-        let old = SignalSet(self.signals.blocked.swap(mask.0, Ordering::SeqCst));
+        let old = self.signals.blocked();
+        {
+            // Whoever has found a signal unblocked, and so makes it end the process, has done that before it is blocked.
+            let _state = (!mask.without(old).is_empty()).then(|| self.process.signal_state());
+            self.signals.blocked.store(mask.0, Ordering::SeqCst);
+        }
         let pending = self.signals.pending() | self.process.signals.pending();
         if !self.has_signal_work() && pending.without(mask).is_empty() {
             return;

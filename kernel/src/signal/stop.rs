@@ -4,14 +4,21 @@ use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
 use super::number::{SIGCHLD, SIGSTOP};
-use super::state::{Notice, State, Stop, actions};
+use super::state::{Change, Notice, Reports, State, Stop, actions};
 use super::{ActionFlags, Disposition, SigInfo, Signal, send};
 use crate::process::tree;
 use crate::process::{Process, current, group};
 use crate::sched::{self, BlockedState};
 
-/// Wait status of a process that goes on.
-const CONTINUED: u32 = 0xffff;
+impl Change {
+    /// As `wait(2)` and SIGCHLD say it.
+    pub const fn wait_status(self) -> u32 {
+        match self {
+            Self::Stopped(signal) => (signal.number() as u32) << 8 | 0x7f,
+            Self::Continued => 0xffff,
+        }
+    }
+}
 
 /// SIGCONT was sent: the threads of a stopped process go on.
 pub(super) fn resume(process: &Process, state: &mut State) {
@@ -19,6 +26,7 @@ pub(super) fn resume(process: &Process, state: &mut State) {
     if let Some(stop) = state.stop.take() {
         state.notice =
             Some(if stop.complete { Notice::Continued } else { Notice::ContinuedEarly(stop.signal) });
+        state.reports = Reports { stopped: None, continued: true };
     }
     for task in process.threads.lock().iter() {
         task.signals.stopped.store(false, Ordering::Relaxed);
@@ -81,11 +89,12 @@ pub(super) fn complete_if_all_stopped(process: &Process, state: &mut State) {
     };
     if all && !stop.complete {
         stop.complete = true;
+        state.reports = Reports { stopped: Some(stop.signal), continued: false };
         state.notice = Some(Notice::Stopped(stop.signal));
     }
 }
 
-/// Tells the parent if there is something to tell.
+/// Tells the parent if there is something to tell: sends SIGCHLD, and has it look again if it waits.
 ///
 /// Context: a task, interrupts enabled, neither the tree of processes nor a signal lock held.
 pub(super) fn tell_parent(process: &Arc<Process>) {
@@ -93,27 +102,14 @@ pub(super) fn tell_parent(process: &Arc<Process>) {
         return;
     }
     let uid = process.credentials.lock().uid;
-    let mut tree = tree::lock();
+    let tree = tree::lock();
     let Some(notice) = process.signal_state().notice.take() else { return };
-    let related = tree.of_mut(process);
-    let stopped = |signal: Signal| (signal.number() as u32) << 8 | 0x7f;
-    let status = match notice {
-        Notice::Stopped(signal) => {
-            related.stop_report = Some(signal.number() as u32);
-            related.continue_report = false;
-            stopped(signal)
-        }
-        Notice::Continued => {
-            related.stop_report = None;
-            related.continue_report = true;
-            CONTINUED
-        }
-        Notice::ContinuedEarly(signal) => {
-            related.continue_report = true;
-            stopped(signal)
-        }
+    let change = match notice {
+        Notice::Stopped(signal) | Notice::ContinuedEarly(signal) => Change::Stopped(signal),
+        Notice::Continued => Change::Continued,
     };
-    let Some(parent) = related.parent.upgrade() else { return };
+    let status = change.wait_status();
+    let Some(parent) = tree.of(process).parent.upgrade() else { return };
     let action = actions(&parent).get(SIGCHLD);
     if action.disposition() != Disposition::Ignore && !action.flags().contains(ActionFlags::NO_CHILD_STOP) {
         send::send_process(&parent, SigInfo::child(SIGCHLD, process.pid, uid, status));

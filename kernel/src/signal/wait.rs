@@ -94,6 +94,7 @@ pub(super) fn wait_for(wanted: SignalSet, deadline: Option<platform::Nanoseconds
     task.set_blocked(blocked.without(wanted));
     let arrived = || has_signal(wanted).then_some(());
     let result = WaitQueue::new().wait_until(deadline, arrived);
+    // In this order: one that was sent in time is still awaited.
     task.set_blocked(blocked);
     task.signals.set_awaited(SignalSet::EMPTY);
     !matches!(result, Ok(None))

@@ -157,11 +157,11 @@ impl Tty {
     }
 }
 
-/// No process of the session has a controlling terminal any more.
+/// No process of the session has a controlling terminal any more. The caller holds that terminal.
 fn clear_session(session: Pid) {
-    for process in tree::processes_where(|tree, process| tree.of(process).session == session) {
-        leave(&process);
-    }
+    let tree = tree::lock();
+    tree.processes_where(|tree, process| tree.of(process).session == session)
+        .for_each(|process| leave(&process));
 }
 
 /// `process` has no controlling terminal any more.

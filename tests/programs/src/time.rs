@@ -40,6 +40,13 @@ pub fn elapsed(body: impl FnOnce()) -> i64 {
     ok!(clock(libc::CLOCK_MONOTONIC)) - start
 }
 
+/// Up to `most` rounds, but no more than can be begun within two seconds: for what is tried often, as often as the machine
+/// allows.
+pub fn rounds(most: u32) -> impl Iterator<Item = u32> {
+    let start = now();
+    (0..most).take_while(move |_| now() - start < 2 * SECOND)
+}
+
 /// A sleep of `asked` that took `took`: never early, and late by less than a busy machine can explain.
 pub fn check_sleep(asked: i64, took: i64) {
     crate::check!(took >= asked, "slept {took} ns, {asked} asked: early");
