@@ -27,7 +27,9 @@ true_ grep -q sleep list
 kill %1
 gone $pid
 
-(sleep 0.2; exit 6) &
+# It cannot end before it is brought to the foreground.
+sh -c 'kill -STOP $$; exit 6' &
+await $! T
 fg >/dev/null 2>&1
 same "foreground status" $? 6
 

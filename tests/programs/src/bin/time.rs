@@ -64,13 +64,18 @@ fn clocks_agree_where_they_should() {
         let (before, middle, after) = (at(fine), at(coarse), at(fine));
         check!(middle <= after && middle >= before - 50 * MILLI, "{before} {middle} {after}");
     }
-    check!(at(libc::CLOCK_BOOTTIME) >= at(libc::CLOCK_MONOTONIC) - MILLI);
+    let monotonic = at(libc::CLOCK_MONOTONIC);
+    check!(at(libc::CLOCK_BOOTTIME) >= monotonic - MILLI);
     // A second of one is a second of the others, to a percent.
-    let ids = [libc::CLOCK_MONOTONIC, libc::CLOCK_MONOTONIC_RAW, libc::CLOCK_BOOTTIME];
-    let start = ids.map(at);
-    sleep(200 * MILLI);
-    let took: Vec<i64> = ids.iter().zip(start).map(|(id, s)| at(*id) - s).collect();
-    check!(took.iter().all(|t| *t >= 198 * MILLI && (*t - took[0]).abs() < took[0] / 20), "{took:?}");
+    for id in [libc::CLOCK_MONOTONIC_RAW, libc::CLOCK_BOOTTIME] {
+        // Between two readings of the clock it is measured by, for much time may pass from one reading to the next.
+        let look = || (at(libc::CLOCK_MONOTONIC), at(id), at(libc::CLOCK_MONOTONIC));
+        let (before, start, begun) = look();
+        sleep(200 * MILLI);
+        let (ending, end, after) = look();
+        let (least, took, most) = (ending - begun, end - start, after - before);
+        check!(took >= least - least / 100 && took <= most + most / 100, "{least} {took} {most}");
+    }
 }
 
 fn monotonic_never_goes_back() {
@@ -301,12 +306,12 @@ fn sleeps_in_parallel() {
     let took = elapsed(|| {
         let threads: Vec<_> = (1..=20)
             .map(|i| {
-                std::thread::spawn(move || check_sleep(i * 10 * MILLI, elapsed(|| sleep(i * 10 * MILLI))))
+                std::thread::spawn(move || check_sleep(i * 50 * MILLI, elapsed(|| sleep(i * 50 * MILLI))))
             })
             .collect();
         threads.into_iter().for_each(|t| check!(t.join().is_ok()));
     });
-    check!(took < 2100 * MILLI, "{took} ns");
+    check!(took < 10_500 * MILLI, "{took} ns");
 }
 
 fn itimer(which: i32, first: i64, every: i64) -> Sys {
@@ -365,10 +370,13 @@ fn virtual_and_profiling_timers() {
 fn alarm_rings() {
     block(&[libc::SIGALRM]);
     eq!(call!(SYS_alarm, 100), Ok(0));
-    let left = ok!(call!(SYS_alarm, 1));
+    let mut left = 0;
+    let took = elapsed(|| {
+        left = ok!(call!(SYS_alarm, 1));
+        eq!(take(&[libc::SIGALRM]).si_signo, libc::SIGALRM);
+    });
     check!((90..=100).contains(&left));
-    let took = elapsed(|| eq!(take(&[libc::SIGALRM]).si_signo, libc::SIGALRM));
-    check!(took > 900 * MILLI && took < 11 * SECOND, "{took} ns");
+    check_sleep(SECOND, took);
     eq!(call!(SYS_alarm, 0), Ok(0));
 }
 
