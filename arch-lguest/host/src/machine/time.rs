@@ -23,11 +23,11 @@ pub fn counter() -> u64 {
 pub fn measure() -> Result<Rates, Unusable> {
     apic::start_counting();
     said()
+        .or_else(|| against(|| apic::counted().into(), rate_under(hypervisor(0x4000_0000)?)?, 32))
         .or_else(|| {
             pit::start();
             against(pit::counted, pit::RATE, 16)
         })
-        .or_else(|| against(|| apic::counted().into(), rate_under(hypervisor(0x4000_0000)?)?, 32))
         .ok_or(Unusable("the machine has no clock to measure the CPU's counter with"))
 }
 

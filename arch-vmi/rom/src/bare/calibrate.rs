@@ -50,6 +50,10 @@ const TICKS_TO_MOVE: u64 = 3_000_000;
 const MOST_TICKS: u64 = 300_000_000;
 /// Readings of which the least disturbed counts.
 const READINGS: u32 = 8;
+/// Measurements that may be disturbed before the reference is given up.
+const ATTEMPTS: u32 = 50;
+/// No time stamp counter is slower.
+const LEAST_TICKS_A_SECOND: u64 = 500_000_000;
 /// What runs slower than this is no counter of a CPU.
 const LEAST_RATE: u64 = 1_000_000;
 
@@ -190,15 +194,24 @@ impl Reference {
         }
     }
 
-    /// Counts from `start` to `end`, through at most one wrap.
-    const fn between(self, start: u64, end: u64) -> u64 {
-        let bits = match self {
+    /// Its bits.
+    const fn bits(self) -> u32 {
+        match self {
             Self::Hpet(..) | Self::ApicTimer => 32,
             Self::PowerManagement(_) => 24,
             Self::Pit => 16,
             Self::Tsc(_) => 64,
-        };
-        end.wrapping_sub(start) & (u64::MAX >> (64 - bits))
+        }
+    }
+
+    /// Counts from `start` to `end`, through at most one wrap.
+    const fn between(self, start: u64, end: u64) -> u64 {
+        end.wrapping_sub(start) & (u64::MAX >> (64 - self.bits()))
+    }
+
+    /// Whether it can come round while the CPU counts so many ticks.
+    fn may_wrap_in(self, ticks: u64) -> bool {
+        (u128::from(ticks) * u128::from(self.rate())) >> self.bits() >= u128::from(LEAST_TICKS_A_SECOND)
     }
 
     /// How long to count for: a coarse clock needs longer.
@@ -232,30 +245,68 @@ fn reading(read: impl Fn() -> u64) -> (u64, u64) {
     best
 }
 
+/// What became of a measurement.
+enum Attempt {
+    Measured(Rates),
+    /// The CPU was away for so long that the reference may have wrapped.
+    Disturbed,
+    /// Something does not count.
+    Still,
+}
+
 fn measure(reach: Reach, reference: Reference) -> Option<Rates> {
     reference.start();
-    let begin = tsc();
-    let first = reference.read(reach);
-    while reference.read(reach) == first {
-        if tsc().wrapping_sub(begin) > TICKS_TO_MOVE {
-            return None;
+    for _ in 0..ATTEMPTS {
+        match attempt(reach, reference) {
+            Attempt::Measured(rates) => return Some(rates),
+            Attempt::Disturbed => {}
+            Attempt::Still => return None,
         }
     }
+    None
+}
+
+fn attempt(reach: Reach, reference: Reference) -> Attempt {
     let read = || reference.read(reach);
     let count = || counted(reach);
+    // Ticks are read first: a CPU that is away between the two has not seen a reference that stands still.
+    let (begin, first) = (tsc(), read());
+    loop {
+        let waited = tsc().wrapping_sub(begin);
+        if read() != first {
+            break;
+        }
+        if waited > TICKS_TO_MOVE {
+            return Attempt::Still;
+        }
+    }
     let (start, start_count) = (reading(read), reading(count));
-    while reference.between(start.1, reference.read(reach)) < reference.window() {
-        if tsc().wrapping_sub(start.0) > MOST_TICKS {
-            return None;
+    let (mut last, mut longest_gap) = (start.0, 0);
+    loop {
+        let now = tsc();
+        let passed = reference.between(start.1, read());
+        longest_gap = longest_gap.max(now.wrapping_sub(last));
+        last = now;
+        if passed >= reference.window() {
+            break;
+        }
+        if now.wrapping_sub(start.0) > MOST_TICKS {
+            return if reference.may_wrap_in(longest_gap) { Attempt::Disturbed } else { Attempt::Still };
         }
     }
     let (end, end_count) = (reading(read), reading(count));
+    longest_gap = longest_gap.max(end.0.wrapping_sub(last));
+    if reference.may_wrap_in(longest_gap) {
+        return Attempt::Disturbed;
+    }
     let passed = reference.between(start.1, end.1);
     let tsc_rate = Scale::between(passed, end.0.wrapping_sub(start.0)).apply(reference.rate());
     let counts = end_count.1.wrapping_sub(start_count.1);
     let timer = Scale::between(end_count.0.wrapping_sub(start_count.0), counts).apply(tsc_rate);
-    let rates = Rates { tsc: tsc_rate, apic_timer: timer };
-    (rates.tsc >= LEAST_RATE && rates.apic_timer >= LEAST_RATE).then_some(rates)
+    if tsc_rate < LEAST_RATE || timer < LEAST_RATE {
+        return Attempt::Still;
+    }
+    Attempt::Measured(Rates { tsc: tsc_rate, apic_timer: timer })
 }
 
 /// Whether the APIC is reached at all: an address that nothing answers reads as all ones.
