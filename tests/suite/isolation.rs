@@ -112,7 +112,7 @@ fn part(console: &str, guest: usize) -> Result<u32> {
 /// Both want the processor all the time, for the same time.
 fn shares() -> Case {
     // A second after the machine's clock began: both have started by then.
-    rival("lguest/shares", "1767225601", "240").guests(2, "").shares([300, 100]).judged(|console| {
+    rival("lguest/shares", "1767225601", "480").guests(2, "").shares([300, 100]).judged(|console| {
         let parts = [part(console, 0)?, part(console, 1)?];
         ensure!((70..=78).contains(&parts[0]) && (22..=30).contains(&parts[1]), "3:1 became {parts:?}");
         Ok(())

@@ -215,6 +215,11 @@ impl Variant {
         }
     }
 
+    /// The same image with `product` in it: one that has no dispatch modes is there as `static` only.
+    pub fn of(self, product: Product) -> Self {
+        if product.has_dispatch() { self } else { Self { dispatch: Dispatch::Static, ..self } }
+    }
+
     /// Where the finished image is kept; no two variants share it.
     pub fn image_path(&self, workspace: &Workspace, product: Product) -> PathBuf {
         workspace.target.join("images").join(self.to_string()).join(product.image())

@@ -216,7 +216,7 @@ fn run_guests(
 
 /// What a case needs besides programs.
 fn needed(case: &Case) -> impl Iterator<Item = Item> {
-    let images = case.products().map(|product| Item::Image(product, case.variant));
+    let images = case.images().map(|(product, variant)| Item::Image(product, variant));
     images.chain(case.rom().built().map(Item::Rom))
 }
 

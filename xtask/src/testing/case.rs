@@ -425,13 +425,13 @@ impl Case {
         })
     }
 
-    /// What runs above the cut in one of its guests.
-    pub fn products(&self) -> impl Iterator<Item = Product> {
+    /// What runs above the cut in one of its guests, and as which image.
+    pub fn images(&self) -> impl Iterator<Item = (Product, Variant)> {
         let other = match self.module {
-            Module::Beside(product, _) => Some(product),
+            Module::Beside(product, _) => Some((product, self.variant.of(product))),
             _ => None,
         };
-        std::iter::once(self.product).chain(other)
+        std::iter::once((self.product, self.variant)).chain(other)
     }
 
     /// The tree with what this case adds; `None` where it brings no tree.

@@ -176,7 +176,7 @@ impl Bench {
         match (&case.module, &launch.initrd) {
             (Module::Guests, _) | (Module::Changed(_) | Module::Beside(..), None) => {}
             (Module::Beside(product, parameters), Some(path)) => {
-                let image = case.variant.image_path(&self.workspace, *product);
+                let image = case.variant.of(*product).image_path(&self.workspace, *product);
                 let image = fs::read(&image).with_context(|| format!("cannot read {}", image.display()))?;
                 let other = lguest::Guest {
                     image,
