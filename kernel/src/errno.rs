@@ -1,11 +1,15 @@
 //! Error numbers (Linux include/uapi/asm-generic/errno-base.h and errno.h).
 
 use core::fmt;
+use core::num::NonZero;
 
 /// A Linux error number.
+///
+/// A whole word and never 0, so that a result is returned in registers: a [`KResult`] of nothing in one, of a word or a
+/// pointer in two. With any other size it would lie in the caller's memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
-pub struct Errno(u16);
+pub struct Errno(NonZero<u64>);
 
 /// The result of anything that fails with an error number.
 pub type KResult<T> = Result<T, Errno>;
@@ -13,17 +17,21 @@ pub type KResult<T> = Result<T, Errno>;
 impl Errno {
     /// The positive number.
     pub const fn number(self) -> i32 {
-        self.0 as i32
+        self.0.get() as i32
     }
 
     /// The error with this number; none for 0 and what is no error's number.
     pub const fn from_number(number: i32) -> Option<Self> {
-        if number > 0 && number < 4096 { Some(Self(number as u16)) } else { None }
+        if number > 0 && number < 4096 { Some(Self::new(number as u64)) } else { None }
+    }
+
+    const fn new(number: u64) -> Self {
+        Self(NonZero::new(number).unwrap())
     }
 
     /// What a system call leaves in RAX.
     pub const fn to_rax(self) -> u64 {
-        (-(self.0 as i64)) as u64
+        self.0.get().wrapping_neg()
     }
 
     /// Whether this is one of the kernel's own codes that ask for a restart after a signal.
@@ -39,7 +47,7 @@ macro_rules! errnos {
     ($($name:ident = $number:literal, $text:literal;)*) => {
         #[allow(missing_docs)]
         impl Errno {
-            $(#[doc = $text] pub const $name: Self = Self($number);)*
+            $(#[doc = $text] pub const $name: Self = Self::new($number);)*
         }
         impl fmt::Debug for Errno {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
