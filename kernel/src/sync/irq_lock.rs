@@ -25,6 +25,19 @@ impl RawLock {
     #[inline(never)]
     fn acquire(&self) -> IrqState {
         let state = interrupts::save();
+        match self.0.try_lock() {
+            Some(guard) => {
+                core::mem::forget(guard);
+                state
+            }
+            None => self.acquire_contended(state),
+        }
+    }
+
+    /// Apart, so that the other way needs no stack.
+    #[cold]
+    #[inline(never)]
+    fn acquire_contended(&self, state: IrqState) -> IrqState {
         core::mem::forget(self.0.lock());
         state
     }
