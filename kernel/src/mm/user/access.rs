@@ -10,7 +10,7 @@ use crate::hook::cpu;
 ///
 /// # Safety
 /// `to` is writable for `length` bytes. `from` lies in the user half for that length.
-#[inline]
+#[inline(always)]
 pub unsafe fn copy_in(to: *mut u8, from: VirtAddr, length: usize) -> usize {
     cpu::user_access_begin();
     // SAFETY: one side is the caller's, the other lies in the user half, where a fault ends the copy.
@@ -21,7 +21,7 @@ pub unsafe fn copy_in(to: *mut u8, from: VirtAddr, length: usize) -> usize {
 
 /// Copies to user memory, which lies in the user half for that length; returns how many bytes were left when a fault
 /// ended it.
-#[inline]
+#[inline(always)]
 pub fn copy_out(to: VirtAddr, from: &[u8]) -> usize {
     cpu::user_access_begin();
     // SAFETY: one side is kernel memory of that length, the other lies in the user half, where a fault ends the copy.
@@ -40,6 +40,46 @@ pub fn load_word(at: VirtAddr) -> Option<u32> {
     (result >> 32 == 0).then_some(result as u32)
 }
 
+/// Reads a word of the user half; none after a fault.
+#[inline(always)]
+pub fn load(at: VirtAddr) -> Option<u64> {
+    cpu::user_access_begin();
+    // SAFETY: the address lies in the user half; a fault there ends the routine with an error.
+    let loaded = unsafe { load_user(at.as_ptr()) };
+    cpu::user_access_end();
+    (loaded.failed == 0).then_some(loaded.value)
+}
+
+/// Writes 2 bytes of the user half; false after a fault.
+#[inline(always)]
+pub fn store_u16(at: VirtAddr, value: u16) -> bool {
+    cpu::user_access_begin();
+    // SAFETY: the address lies in the user half; a fault there ends the routine with an error.
+    let failed = unsafe { store_user_u16(at.as_mut_ptr(), value) };
+    cpu::user_access_end();
+    failed == 0
+}
+
+/// Writes 4 bytes of the user half; false after a fault.
+#[inline(always)]
+pub fn store_u32(at: VirtAddr, value: u32) -> bool {
+    cpu::user_access_begin();
+    // SAFETY: the address lies in the user half; a fault there ends the routine with an error.
+    let failed = unsafe { store_user_u32(at.as_mut_ptr(), value) };
+    cpu::user_access_end();
+    failed == 0
+}
+
+/// Writes 8 bytes of the user half; false after a fault.
+#[inline(always)]
+pub fn store_u64(at: VirtAddr, value: u64) -> bool {
+    cpu::user_access_begin();
+    // SAFETY: the address lies in the user half; a fault there ends the routine with an error.
+    let failed = unsafe { store_user_u64(at.as_mut_ptr(), value) };
+    cpu::user_access_end();
+    failed == 0
+}
+
 /// Sets an aligned word of the user half to `new` if it is `old`; returns what it was, or none after a fault.
 pub fn compare_exchange(at: VirtAddr, old: u32, new: u32) -> Option<u32> {
     cpu::user_access_begin();
@@ -49,76 +89,141 @@ pub fn compare_exchange(at: VirtAddr, old: u32, new: u32) -> Option<u32> {
     (result >> 32 == 0).then_some(result as u32)
 }
 
-/// Copies `length` bytes; returns how many were not copied. Words first where there are some.
+/// Copies `length` bytes; returns how many were not copied.
+///
+/// Short copies go by words, and then by what the bits of the length say; RDX counts up to 0 and indexes both ends. After a
+/// fault the rest is tried again byte by byte, up to the one that cannot be reached.
 #[unsafe(naked)]
 unsafe extern "C" fn copy_user(to: *mut u8, from: *const u8, length: usize) -> usize {
     naked_asm!(
-        "mov rcx, rdx",
+        "mov ecx, edx",
         "cmp rdx, 64",
         "jae 3f",
-        "shr rcx, 3",
+        "add rsi, rdx",
+        "add rdi, rdx",
+        "neg rdx",
+        "shr ecx, 3",
         "jz 2f",
-        ".globl user_copy_words",
         "5:",
-        "user_copy_words:",
-        "mov rax, [rsi]",
-        ".globl user_copy_words_store",
-        "user_copy_words_store:",
-        "mov [rdi], rax",
-        "add rsi, 8",
-        "add rdi, 8",
-        "sub rdx, 8",
-        "dec rcx",
+        ".globl user_copy_word",
+        "user_copy_word:",
+        "mov rax, [rsi + rdx]",
+        ".globl user_copy_word_store",
+        "user_copy_word_store:",
+        "mov [rdi + rdx], rax",
+        "add rdx, 8",
+        "dec ecx",
         "jnz 5b",
         "2:",
-        "test rdx, rdx",
-        "jz 4f",
+        "test dl, 1",
+        "jz 6f",
+        ".globl user_copy_1",
+        "user_copy_1:",
+        "mov al, [rsi + rdx]",
+        ".globl user_copy_1_store",
+        "user_copy_1_store:",
+        "mov [rdi + rdx], al",
+        "inc rdx",
         "6:",
-        ".globl user_copy_tail",
-        "user_copy_tail:",
-        "mov al, [rsi]",
-        ".globl user_copy_tail_store",
-        "user_copy_tail_store:",
-        "mov [rdi], al",
-        "inc rsi",
-        "inc rdi",
-        "dec rdx",
-        "jnz 6b",
-        "4:",
-        "mov rax, rdx",
+        "test dl, 2",
+        "jz 7f",
+        ".globl user_copy_2",
+        "user_copy_2:",
+        "mov ax, [rsi + rdx]",
+        ".globl user_copy_2_store",
+        "user_copy_2_store:",
+        "mov [rdi + rdx], ax",
+        "add rdx, 2",
+        "7:",
+        "test dl, 4",
+        "jz 8f",
+        ".globl user_copy_4",
+        "user_copy_4:",
+        "mov eax, [rsi + rdx]",
+        ".globl user_copy_4_store",
+        "user_copy_4_store:",
+        "mov [rdi + rdx], eax",
+        "8:",
+        "xor eax, eax",
         "ret",
         "3:",
+        "mov rcx, rdx",
         "shr rcx, 3",
         "and edx, 7",
         ".globl user_copy_block",
         "user_copy_block:",
         "rep movsq",
+        "add rsi, rdx",
+        "add rdi, rdx",
+        "neg rdx",
         "jmp 2b",
-        // A fault in the block: RCX words and RDX bytes are left; the words are tried again byte by byte.
+        // A fault in the block: RCX words and RDX bytes are left.
         ".globl user_copy_block_fixup",
         "user_copy_block_fixup:",
         "lea rdx, [rdx + rcx * 8]",
-        "jmp 2b",
-        // A fault in a word: RDX bytes are left; the same.
-        ".globl user_copy_words_fixup",
-        "user_copy_words_fixup:",
-        "jmp 2b",
+        "add rsi, rdx",
+        "add rdi, rdx",
+        "neg rdx",
+        ".globl user_copy_fixup",
+        "user_copy_fixup:",
+        ".globl user_copy_byte",
+        "user_copy_byte:",
+        "mov al, [rsi + rdx]",
+        ".globl user_copy_byte_store",
+        "user_copy_byte_store:",
+        "mov [rdi + rdx], al",
+        "inc rdx",
+        "jnz user_copy_byte",
+        ".globl user_copy_byte_fixup",
+        "user_copy_byte_fixup:",
+        "mov rax, rdx",
+        "neg rax",
+        "ret",
     )
+}
+
+/// What [`load_user`] returns.
+#[repr(C)]
+struct Loaded {
+    failed: u64,
+    value: u64,
+}
+
+#[unsafe(naked)]
+unsafe extern "C" fn load_user(at: *const u64) -> Loaded {
+    naked_asm!(".globl user_load", "user_load:", "mov rdx, [rdi]", "xor eax, eax", "ret",)
+}
+
+/// Returns 0, or something else after a fault; so do the other two.
+#[unsafe(naked)]
+unsafe extern "C" fn store_user_u16(at: *mut u16, value: u16) -> u64 {
+    naked_asm!(
+        ".globl user_store_2",
+        "user_store_2:",
+        "mov [rdi], si",
+        "xor eax, eax",
+        "ret",
+        ".globl user_access_fixup",
+        "user_access_fixup:",
+        "mov rax, -1",
+        "ret",
+    )
+}
+
+#[unsafe(naked)]
+unsafe extern "C" fn store_user_u32(at: *mut u32, value: u32) -> u64 {
+    naked_asm!(".globl user_store_4", "user_store_4:", "mov [rdi], esi", "xor eax, eax", "ret",)
+}
+
+#[unsafe(naked)]
+unsafe extern "C" fn store_user_u64(at: *mut u64, value: u64) -> u64 {
+    naked_asm!(".globl user_store_8", "user_store_8:", "mov [rdi], rsi", "xor eax, eax", "ret",)
 }
 
 /// Returns the word, or a value with bit 32 set after a fault.
 #[unsafe(naked)]
 unsafe extern "C" fn load_user_word(at: *const u32) -> u64 {
-    naked_asm!(
-        ".globl user_load_word",
-        "user_load_word:",
-        "mov eax, [rdi]",
-        "ret",
-        ".globl user_load_word_fixup",
-        "user_load_word_fixup:",
-        "mov rax, -1",
-        "ret",
-    )
+    naked_asm!(".globl user_load_word", "user_load_word:", "mov eax, [rdi]", "ret",)
 }
 
 /// Returns the old value, or a value with bit 32 set after a fault.
@@ -131,30 +236,31 @@ unsafe extern "C" fn compare_exchange_user(at: *mut u32, old: u32, new: u32) -> 
         "lock cmpxchg [rdi], edx",
         "mov eax, eax",
         "ret",
-        ".globl user_compare_exchange_fixup",
-        "user_compare_exchange_fixup:",
-        "mov rax, -1",
-        "ret",
-        ".globl user_copy_tail_fixup",
-        "user_copy_tail_fixup:",
-        "mov rax, rdx",
-        "ret",
     )
 }
 
 unsafe extern "C" {
-    safe static user_copy_words: u8;
-    safe static user_copy_words_store: u8;
-    safe static user_copy_words_fixup: u8;
-    safe static user_copy_tail: u8;
-    safe static user_copy_tail_store: u8;
-    safe static user_copy_tail_fixup: u8;
+    safe static user_copy_word: u8;
+    safe static user_copy_word_store: u8;
+    safe static user_copy_1: u8;
+    safe static user_copy_1_store: u8;
+    safe static user_copy_2: u8;
+    safe static user_copy_2_store: u8;
+    safe static user_copy_4: u8;
+    safe static user_copy_4_store: u8;
+    safe static user_copy_byte: u8;
+    safe static user_copy_byte_store: u8;
     safe static user_copy_block: u8;
     safe static user_copy_block_fixup: u8;
+    safe static user_copy_fixup: u8;
+    safe static user_copy_byte_fixup: u8;
+    safe static user_load: u8;
     safe static user_load_word: u8;
-    safe static user_load_word_fixup: u8;
+    safe static user_store_2: u8;
+    safe static user_store_4: u8;
+    safe static user_store_8: u8;
     safe static user_compare_exchange: u8;
-    safe static user_compare_exchange_fixup: u8;
+    safe static user_access_fixup: u8;
 }
 
 fn address(symbol: &u8) -> VirtAddr {
@@ -166,12 +272,22 @@ fn address(symbol: &u8) -> VirtAddr {
 pub fn fixup(rip: VirtAddr) -> Option<VirtAddr> {
     let table = [
         (&user_copy_block, &user_copy_block_fixup),
-        (&user_copy_words, &user_copy_words_fixup),
-        (&user_copy_words_store, &user_copy_words_fixup),
-        (&user_copy_tail, &user_copy_tail_fixup),
-        (&user_copy_tail_store, &user_copy_tail_fixup),
-        (&user_load_word, &user_load_word_fixup),
-        (&user_compare_exchange, &user_compare_exchange_fixup),
+        (&user_copy_word, &user_copy_fixup),
+        (&user_copy_word_store, &user_copy_fixup),
+        (&user_copy_1, &user_copy_fixup),
+        (&user_copy_1_store, &user_copy_fixup),
+        (&user_copy_2, &user_copy_fixup),
+        (&user_copy_2_store, &user_copy_fixup),
+        (&user_copy_4, &user_copy_fixup),
+        (&user_copy_4_store, &user_copy_fixup),
+        (&user_copy_byte, &user_copy_byte_fixup),
+        (&user_copy_byte_store, &user_copy_byte_fixup),
+        (&user_load, &user_access_fixup),
+        (&user_load_word, &user_access_fixup),
+        (&user_store_2, &user_access_fixup),
+        (&user_store_4, &user_access_fixup),
+        (&user_store_8, &user_access_fixup),
+        (&user_compare_exchange, &user_access_fixup),
     ];
     table.into_iter().find(|(at, _)| address(at) == rip).map(|(_, fixup)| address(fixup))
 }

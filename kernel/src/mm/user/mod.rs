@@ -31,6 +31,7 @@ pub fn set_user_top(top: VirtAddr) {
 }
 
 /// One past the highest user address.
+#[inline]
 pub fn user_top() -> VirtAddr {
     VirtAddr(USER_TOP.load(Ordering::Relaxed))
 }
@@ -51,6 +52,7 @@ impl UserAddr {
     }
 
     /// The virtual address, if `length` bytes from here lie in the user half.
+    #[inline(always)]
     fn checked(self, length: usize) -> KResult<VirtAddr> {
         let end = self.0.checked_add(length as u64).ok_or(Errno::EFAULT)?;
         if end > user_top().0 { Err(Errno::EFAULT) } else { Ok(VirtAddr(self.0)) }
@@ -61,18 +63,27 @@ impl UserAddr {
         self.checked(length).map(drop)
     }
 
+    /// All reads of more than a word.
+    ///
+    /// # Safety
+    /// `to` is writable for `length` bytes.
+    unsafe fn copy_to(self, to: *mut u8, length: usize) -> KResult<()> {
+        let from = self.checked(length)?;
+        // SAFETY: the caller's promise.
+        if unsafe { access::copy_in(to, from, length) } == 0 { Ok(()) } else { Err(Errno::EFAULT) }
+    }
+
     /// Copies bytes from here. On failure nothing is said of what was copied.
+    #[inline(always)]
     pub fn read_bytes(self, to: &mut [u8]) -> KResult<()> {
-        if self.read_partial(to)? == to.len() { Ok(()) } else { Err(Errno::EFAULT) }
+        // SAFETY: `to` is writable for its length.
+        unsafe { self.copy_to(to.as_mut_ptr(), to.len()) }
     }
 
     /// Copies bytes from here to memory that has none yet. On failure nothing is said of what was copied.
     pub fn read_uninit(self, to: &mut [MaybeUninit<u8>]) -> KResult<&mut [u8]> {
-        let from = self.checked(to.len())?;
         // SAFETY: `to` is writable for its length.
-        if unsafe { access::copy_in(to.as_mut_ptr().cast(), from, to.len()) } != 0 {
-            return Err(Errno::EFAULT);
-        }
+        unsafe { self.copy_to(to.as_mut_ptr().cast(), to.len())? };
         // SAFETY: all of its bytes were written.
         Ok(unsafe { to.assume_init_mut() })
     }
@@ -86,7 +97,8 @@ impl UserAddr {
 
     /// Copies bytes to here. On failure nothing is said of what was copied.
     pub fn write_bytes(self, from: &[u8]) -> KResult<()> {
-        if self.write_partial(from)? == from.len() { Ok(()) } else { Err(Errno::EFAULT) }
+        let to = self.checked(from.len())?;
+        if access::copy_out(to, from) == 0 { Ok(()) } else { Err(Errno::EFAULT) }
     }
 
     /// Copies bytes to here until a fault; returns how many. An address outside the user half is an error at once.
@@ -109,8 +121,13 @@ impl UserAddr {
     }
 
     /// Reads a value.
-    #[inline]
+    #[inline(always)]
     pub fn read<T: FromBytes>(self) -> KResult<T> {
+        if size_of::<T>() == size_of::<u64>() {
+            let value = self.load_u64()?;
+            // SAFETY: of the same size, and any bytes make a `FromBytes`.
+            return Ok(unsafe { core::mem::transmute_copy(&value) });
+        }
         let mut value = MaybeUninit::<T>::uninit();
         self.read_to(&mut value)?;
         // SAFETY: it was read, whole.
@@ -118,21 +135,43 @@ impl UserAddr {
     }
 
     /// Reads a value to where it is used: none of the copies that [`Self::read`] may make of a large one.
-    #[inline]
+    #[inline(always)]
     pub fn read_to<T: FromBytes>(self, to: &mut MaybeUninit<T>) -> KResult<&mut T> {
-        let from = self.checked(size_of::<T>())?;
         // SAFETY: `to` is writable for its size.
-        if unsafe { access::copy_in(to.as_mut_ptr().cast(), from, size_of::<T>()) } != 0 {
-            return Err(Errno::EFAULT);
-        }
+        unsafe { self.copy_to(to.as_mut_ptr().cast(), size_of::<T>())? };
         // SAFETY: all of its bytes were written, and any bytes make a `FromBytes`.
         Ok(unsafe { to.assume_init_mut() })
     }
 
-    /// Writes a value.
-    #[inline]
+    fn load_u64(self) -> KResult<u64> {
+        access::load(self.checked(8)?).ok_or(Errno::EFAULT)
+    }
+
+    /// Writes a value: in one piece if it is no more than a word.
+    #[inline(always)]
     pub fn write<T: IntoBytes + Immutable>(self, value: &T) -> KResult<()> {
-        self.write_bytes(value.as_bytes())
+        let bytes = value.as_bytes();
+        if let Ok(bytes) = bytes.try_into() {
+            self.store_u16(u16::from_ne_bytes(bytes))
+        } else if let Ok(bytes) = bytes.try_into() {
+            self.store_u32(u32::from_ne_bytes(bytes))
+        } else if let Ok(bytes) = bytes.try_into() {
+            self.store_u64(u64::from_ne_bytes(bytes))
+        } else {
+            self.write_bytes(bytes)
+        }
+    }
+
+    fn store_u16(self, value: u16) -> KResult<()> {
+        if access::store_u16(self.checked(2)?, value) { Ok(()) } else { Err(Errno::EFAULT) }
+    }
+
+    fn store_u32(self, value: u32) -> KResult<()> {
+        if access::store_u32(self.checked(4)?, value) { Ok(()) } else { Err(Errno::EFAULT) }
+    }
+
+    fn store_u64(self, value: u64) -> KResult<()> {
+        if access::store_u64(self.checked(8)?, value) { Ok(()) } else { Err(Errno::EFAULT) }
     }
 
     /// Reads `count` values that lie behind one another.
@@ -142,9 +181,7 @@ impl UserAddr {
         let mut values = Vec::<T>::new();
         values.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
         // SAFETY: there is room for so many bytes.
-        if unsafe { access::copy_in(values.as_mut_ptr().cast(), VirtAddr(self.0), bytes) } != 0 {
-            return Err(Errno::EFAULT);
-        }
+        unsafe { self.copy_to(values.as_mut_ptr().cast(), bytes)? };
         // SAFETY: all were written, and any bytes make a `FromBytes`.
         unsafe { values.set_len(count) };
         Ok(values)

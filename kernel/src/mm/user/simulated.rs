@@ -61,6 +61,29 @@ pub fn load_word(at: VirtAddr) -> Option<u32> {
     (left == 0).then_some(found)
 }
 
+/// See the image's own `load`.
+pub fn load(at: VirtAddr) -> Option<u64> {
+    let mut bytes = [0; 8];
+    // SAFETY: the array is writable.
+    let left = unsafe { copy_in(bytes.as_mut_ptr(), at, bytes.len()) };
+    (left == 0).then_some(u64::from_ne_bytes(bytes))
+}
+
+/// See the image's own `store_u16`.
+pub fn store_u16(at: VirtAddr, value: u16) -> bool {
+    copy_out(at, &value.to_ne_bytes()) == 0
+}
+
+/// See the image's own `store_u32`.
+pub fn store_u32(at: VirtAddr, value: u32) -> bool {
+    copy_out(at, &value.to_ne_bytes()) == 0
+}
+
+/// See the image's own `store_u64`.
+pub fn store_u64(at: VirtAddr, value: u64) -> bool {
+    copy_out(at, &value.to_ne_bytes()) == 0
+}
+
 /// See the image's own `compare_exchange`.
 pub fn compare_exchange(at: VirtAddr, old: u32, new: u32) -> Option<u32> {
     let mut found = old;

@@ -1,5 +1,6 @@
 //! Reading, writing, seeking, sizes.
 
+use guest_programs::errno::Errno;
 use guest_programs::fs::{fstat, get, put, scratch, stat};
 use guest_programs::process::in_child;
 use guest_programs::sys::{lseek, open, read, write};
@@ -23,6 +24,7 @@ pub const CASES: &[Case] = cases![
     file_size_limit,
     sync_calls,
     zero_length_transfers,
+    transfers_end_where_memory_does,
     bad_descriptors,
     overlapping_offsets_in_shared_descriptor,
     no_space_left: 60,
@@ -371,4 +373,29 @@ fn no_space_left() {
     ok!(call!(SYS_unlink, c"m/f"));
     put(c"m/g", &[2; 100_000], 0o644);
     ok!(call!(SYS_umount2, c"m", 0));
+}
+
+/// To the byte, whatever length a copy has and however much of it can be reached.
+fn transfers_end_where_memory_does() {
+    const LONGEST: usize = 100;
+    let pattern: [u8; LONGEST] = std::array::from_fn(|index| index as u8 + 1);
+    let fd = rw(&pattern);
+    let area = mem::anon(2 * mem::PAGE);
+    let end = area + mem::PAGE;
+    ok!(mem::munmap(end, mem::PAGE));
+    for length in 1..=LONGEST {
+        for reach in 0..=length {
+            let at = end - reach;
+            let expected = if reach > 0 { Ok(reach) } else { Err(Errno(libc::EFAULT)) };
+            let reached = mem::bytes(at, reach);
+            reached.fill(0xee);
+            eq!(call!(SYS_pread64, fd, at, length, 0), expected);
+            eq!(&*reached, &pattern[..reach]);
+            eq!(call!(SYS_pwrite64, fd, at, length, LONGEST), expected);
+            let mut written = [0; LONGEST];
+            ok!(call!(SYS_pread64, fd, written.as_mut_ptr(), LONGEST, LONGEST));
+            eq!(&written[..reach], &pattern[..reach]);
+            ok!(call!(SYS_ftruncate, fd, LONGEST));
+        }
+    }
 }
