@@ -38,7 +38,7 @@ pub unsafe fn reset(area: ExtendedState) {
 ///
 /// # Safety
 /// As [`reset`].
-#[inline]
+#[inline(always)]
 pub unsafe fn save(area: ExtendedState) {
     // SAFETY: the caller's promise.
     unsafe { cpu::save_extended(area) };
@@ -48,7 +48,7 @@ pub unsafe fn save(area: ExtendedState) {
 ///
 /// # Safety
 /// `area` is readable for [`bytes`] bytes and 64-byte aligned.
-#[inline]
+#[inline(always)]
 pub unsafe fn load(area: ExtendedState) -> bool {
     // SAFETY: the caller's promise.
     unsafe { cpu::restore_extended(area) }

@@ -16,7 +16,7 @@ use crate::mm::frames::CpuFrames;
 use crate::process::Task;
 use crate::sched::RunQueue;
 use crate::sync::IrqLock;
-use crate::time::CpuTimers;
+use crate::time::{CpuTimers, TimerEvent};
 
 /// Everything the kernel keeps for one CPU. The head is shared with the platform.
 #[repr(C)]
@@ -30,6 +30,8 @@ pub struct PerCpu {
     pub run_queue: IrqLock<RunQueue>,
     /// Timers armed here.
     pub timers: IrqLock<CpuTimers>,
+    /// What serves them.
+    pub timer_event: TimerEvent,
     /// Free frames kept close. Used with interrupts disabled, by this CPU alone.
     pub frames: IrqLock<CpuFrames>,
     /// Functions other CPUs want run here.
@@ -57,6 +59,7 @@ impl PerCpu {
             need_resched: AtomicBool::new(false),
             run_queue: IrqLock::new(RunQueue::new()),
             timers: IrqLock::new(CpuTimers::new()),
+            timer_event: TimerEvent::new(),
             frames: IrqLock::new(CpuFrames::new()),
             calls: IrqLock::new(VecDeque::new()),
             interrupts: AtomicU64::new(0),

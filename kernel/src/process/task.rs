@@ -267,10 +267,17 @@ impl Task {
         self.extended.is_some()
     }
 
+    /// Where its extended registers are kept, if it is a user task.
+    #[inline(always)]
+    pub fn extended_area(&self) -> Option<&ExtendedArea> {
+        self.extended.as_ref()
+    }
+
     /// Where its extended registers are kept.
     ///
     /// # Panics
     /// If it is not a user task.
+    #[inline(always)]
     pub fn extended_state(&self) -> ExtendedState {
         match &self.extended {
             Some(area) => area.state(),

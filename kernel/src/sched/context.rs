@@ -1,11 +1,11 @@
 //! The switch from one kernel stack to another.
 
-use core::arch::naked_asm;
+use core::arch::{asm, naked_asm};
 use core::cell::UnsafeCell;
 
 use platform::VirtAddr;
 
-/// Where a task that does not run has left its stack pointer. Its callee-saved registers lie on the stack above that.
+/// Where a task that does not run has left its stack pointer. Where it goes on lies on the stack there.
 pub struct Context(UnsafeCell<VirtAddr>);
 
 // SAFETY: written by the CPU that switches away from the task and read by the one that switches to it, both under the
@@ -15,16 +15,12 @@ unsafe impl Sync for Context {}
 /// What a new task does first, on its own stack, with interrupts disabled. The argument is the one given with it.
 pub type KernelEntry = extern "C" fn(argument: usize) -> !;
 
-/// What [`switch_stacks`] pops, from the lowest address up.
+/// What a new task finds, from the lowest address up.
 #[repr(C)]
 struct InitialStack {
-    r15: u64,
-    r14: u64,
-    r13: u64,
-    r12: u64,
-    rbx: u64,
-    rbp: u64,
     return_address: u64,
+    argument: u64,
+    entry: u64,
     /// Ends the chain of frame pointers.
     end: u64,
 }
@@ -38,13 +34,9 @@ impl Context {
     pub unsafe fn new(top: VirtAddr, entry: KernelEntry, argument: usize) -> Self {
         let stack = top - size_of::<InitialStack>() as u64;
         let initial = InitialStack {
-            r15: 0,
-            r14: 0,
-            r13: entry as usize as u64,
-            r12: argument as u64,
-            rbx: 0,
-            rbp: 0,
             return_address: start as *const () as u64,
+            argument: argument as u64,
+            entry: entry as usize as u64,
             end: 0,
         };
         // SAFETY: the caller gave the stack, and `stack` is aligned for the structure.
@@ -62,39 +54,42 @@ impl Context {
     /// # Safety
     /// `self` is the running task's context, `next` one that was saved or made and does not run; interrupts are
     /// disabled and the run queue is locked.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn switch_to(&self, next: &Self) {
-        // SAFETY: the caller's promise.
-        unsafe { switch_stacks(self.0.get(), *next.0.get()) }
+        // SAFETY: the caller's promise. What switches back finds the stack as it was left, and every register but the stack
+        // pointer and the two that are pushed is given up.
+        unsafe {
+            asm!(
+                "push rbp",
+                "push rbx",
+                "lea rax, [rip + 2f]",
+                "push rax",
+                "mov [rdi], rsp",
+                "mov rsp, rsi",
+                "ret",
+                "2:",
+                "pop rbx",
+                "pop rbp",
+                inout("rdi") self.0.get() => _,
+                inout("rsi") (*next.0.get()).0 => _,
+                out("r12") _,
+                out("r13") _,
+                out("r14") _,
+                out("r15") _,
+                clobber_abi("C"),
+            );
+        }
     }
-}
-
-/// Pushes the callee-saved registers, stores RSP in `*save`, takes the other stack and pops the other registers.
-#[unsafe(naked)]
-unsafe extern "C" fn switch_stacks(save: *mut VirtAddr, next: VirtAddr) {
-    naked_asm!(
-        "push rbp",
-        "push rbx",
-        "push r12",
-        "push r13",
-        "push r14",
-        "push r15",
-        "mov [rdi], rsp",
-        "mov rsp, rsi",
-        "pop r15",
-        "pop r14",
-        "pop r13",
-        "pop r12",
-        "pop rbx",
-        "pop rbp",
-        "ret",
-    )
 }
 
 /// First code of a new task.
 #[unsafe(naked)]
 unsafe extern "C" fn start() {
     naked_asm!(
+        "pop r12",
+        "pop r13",
+        // The chain of frame pointers ends here.
+        "xor ebp, ebp",
         // Whatever the top was: the ABI wants it aligned before a call.
         "and rsp, -16",
         "call {finish}",

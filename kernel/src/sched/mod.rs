@@ -110,6 +110,7 @@ impl SchedState {
     }
 
     /// Whether it may run on `cpu`. One that may run on no CPU that is online may run anywhere.
+    #[inline(always)]
     pub fn may_run_on(&self, cpu: CpuId) -> bool {
         let affinity = self.affinity();
         affinity.contains(cpu) || affinity.and(crate::percpu::online()).is_empty()

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use intrusive_collections::{LinkedList, intrusive_adapter};
-use platform::{CpuId, IrqState};
+use platform::CpuId;
 
 use crate::mm::AddressSpace;
 use crate::process::Task;
@@ -31,8 +31,6 @@ pub struct RunQueue {
     pub(super) previous: Option<Arc<Task>>,
     /// That task is still ready but may not run here any more: it goes elsewhere when the switch is complete.
     pub(super) previous_moves: bool,
-    /// Interrupt state to restore when the switch is complete.
-    pub(super) irq_state: Option<IrqState>,
     /// The address space that is active on this CPU; a task without one of its own runs in whatever was active before.
     pub(super) active_space: Option<Arc<AddressSpace>>,
     /// The task whose extended registers this CPU holds. Compared only, never followed.
@@ -56,7 +54,6 @@ impl RunQueue {
             idle: None,
             previous: None,
             previous_moves: false,
-            irq_state: None,
             active_space: None,
             extended_owner: AtomicPtr::new(core::ptr::null_mut()),
         }
@@ -96,6 +93,7 @@ impl RunQueue {
     }
 
     /// Queues a task that has some of its slice left.
+    #[inline(always)]
     pub(super) fn push_fresh(&mut self, task: Arc<Task>) {
         self.fresh.push_back(task);
         self.waiting += 1;

@@ -92,6 +92,7 @@ impl super::SchedState {
 
 impl RunQueue {
     /// When the running task's slice ends, if another task waits for its CPU.
+    #[inline(always)]
     pub fn slice_end(&self) -> Option<Nanoseconds> {
         let current = self.current()?;
         (!self.is_empty() && !is_idle(current)).then(|| current.sched.slice_end())

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 
-use platform::{ExtendedState, IrqState, UserBases};
+use platform::{CpuId, ExtendedState, IrqState, UserBases};
 
 use super::queue::RunQueue;
 use super::slice::is_idle;
@@ -14,26 +14,26 @@ use crate::mm::AddressSpace;
 use crate::mm::extended;
 use crate::percpu::{self, PerCpu, this_cpu};
 use crate::process::{Task, current};
-use crate::sync::IrqGuard;
 use crate::sync::interrupts;
 use crate::time;
 
 /// Gives way until something wakes this task. It has called [`Task::prepare_to_block`] before and checked its condition
 /// since: a wake-up in between makes this return at once.
 pub fn block() {
-    switch(this_cpu().run_queue.lock(), true);
+    switch(true);
 }
 
 /// Lets other ready tasks run first.
+#[inline(always)]
 pub fn yield_now() {
-    switch(this_cpu().run_queue.lock(), false);
+    switch(false);
 }
 
 /// Gives way if this CPU has been asked to. Context: a task, interrupts enabled or disabled.
 #[inline]
 pub fn resched_if_needed() {
     if this_cpu().need_resched.load(Ordering::Relaxed) {
-        switch(this_cpu().run_queue.lock(), false);
+        switch(false);
     }
 }
 
@@ -47,8 +47,10 @@ pub fn install_idle_task(task: Arc<Task>) {
     this.run_queue.lock().set_idle(task);
 }
 
-fn switch(mut run_queue: IrqGuard<'static, RunQueue>, blocking: bool) {
+fn switch(blocking: bool) {
     let this = this_cpu();
+    let mut run_queue = this.run_queue.lock_inline();
+    let me = percpu::cpu_id();
     this.need_resched.store(false, Ordering::Relaxed);
     let previous = current();
     let now = time::now();
@@ -56,7 +58,7 @@ fn switch(mut run_queue: IrqGuard<'static, RunQueue>, blocking: bool) {
     let spent = previous.sched.charge(now);
     let runs_on = previous.sched.is_runnable();
     // A task whose affinity has changed leaves, even for nobody.
-    let stays = runs_on && (previous_is_idle || previous.sched.may_run_on(percpu::cpu_id()));
+    let stays = runs_on && (previous_is_idle || previous.sched.may_run_on(me));
 
     let next = match run_queue
         .pop()
@@ -66,7 +68,7 @@ fn switch(mut run_queue: IrqGuard<'static, RunQueue>, blocking: bool) {
         None if stays => return,
         None => match run_queue.idle_task() {
             Some(idle) => idle.clone(),
-            None => panic!("CPU {} has no idle task", percpu::cpu_id().0),
+            None => panic!("CPU {} has no idle task", me.0),
         },
     };
     if blocking && !runs_on {
@@ -75,9 +77,12 @@ fn switch(mut run_queue: IrqGuard<'static, RunQueue>, blocking: bool) {
         previous.sched.involuntary_switches.fetch_add(1, Ordering::Relaxed);
     }
     this.switches.store(this.switches.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    next.sched.cpu.store(percpu::cpu_id().0, Ordering::Relaxed);
+    next.sched.cpu.store(me.0, Ordering::Relaxed);
     next.sched.start(now);
-    super::idle::note(percpu::cpu_id(), is_idle(&next));
+    let next_is_idle = is_idle(&next);
+    if next_is_idle != previous_is_idle {
+        super::idle::note(me, next_is_idle);
+    }
 
     // From here until `finish`, the queue stays locked and interrupts disabled, on whichever stack that happens.
     let next_task: *const Task = Arc::as_ptr(&next);
@@ -93,7 +98,7 @@ fn switch(mut run_queue: IrqGuard<'static, RunQueue>, blocking: bool) {
     // SAFETY: the run queue holds both tasks: one as current, the other as ready or previous.
     let (next_task, previous_task) = unsafe { (&*next_task, &*previous_task) };
     cpu::begin_switch();
-    let left = switch_user_state(&mut run_queue, previous_task, next_task);
+    let left = switch_user_state(&mut run_queue, me, previous_task, next_task);
     this.current.store((&raw const *next_task).cast_mut(), Ordering::Relaxed);
     cpu::set_kernel_stack(next_task.stack_top());
     cpu::end_switch();
@@ -101,10 +106,7 @@ fn switch(mut run_queue: IrqGuard<'static, RunQueue>, blocking: bool) {
         left.deactivated();
     }
     next_task.process.timers.thread_runs(&next_task.process);
-    if !run_queue.is_empty() {
-        time::arm_slice(&run_queue);
-    }
-    run_queue.irq_state = None;
+    time::arm_slice(&run_queue);
     let state = run_queue.leak();
     // SAFETY: both contexts are as `switch_to` wants them: interrupts are disabled and the queue is locked.
     unsafe { previous_task.context.switch_to(&next_task.context) };
@@ -113,25 +115,33 @@ fn switch(mut run_queue: IrqGuard<'static, RunQueue>, blocking: bool) {
 
 /// Saves and loads what the kernel itself does not use: address space, segment bases, extended registers. Returns the
 /// space that is no longer active once the change is complete.
-fn switch_user_state(run_queue: &mut RunQueue, previous: &Task, next: &Task) -> Option<Arc<AddressSpace>> {
-    if previous.has_user_state() && previous.sched.blocked_state() != Some(BlockedState::Dead) {
+fn switch_user_state(
+    run_queue: &mut RunQueue,
+    me: CpuId,
+    previous: &Task,
+    next: &Task,
+) -> Option<Arc<AddressSpace>> {
+    if let Some(area) = previous.extended_area()
+        && previous.sched.blocked_state() != Some(BlockedState::Dead)
+    {
         previous.set_saved_bases(cpu::user_bases());
         if run_queue.extended_owner() == &raw const *previous {
             // SAFETY: the task's own area, of the size the platform asked for.
-            unsafe { extended::save(previous.extended_state()) };
+            unsafe { extended::save(area.state()) };
         }
     }
     let space = next.space()?;
-    let mut left = None;
-    if !run_queue.active_space.as_ref().is_some_and(|active| Arc::ptr_eq(active, space)) {
-        space.activate();
-        left = run_queue.active_space.replace(space.clone());
-    }
+    let left = if run_queue.active_space.as_ref().is_some_and(|active| Arc::ptr_eq(active, space)) {
+        None
+    } else {
+        space.activate(me);
+        run_queue.active_space.replace(space.clone())
+    };
     cpu::set_user_bases(next.saved_bases());
-    if run_queue.extended_owner() != &raw const *next || next.extended_cpu() != Some(percpu::cpu_id()) {
+    if run_queue.extended_owner() != &raw const *next || next.extended_cpu() != Some(me) {
         load_extended(next.extended_state());
         run_queue.set_extended_owner(next);
-        next.set_extended_cpu(percpu::cpu_id());
+        next.set_extended_cpu(me);
     }
     left
 }
@@ -142,7 +152,7 @@ fn switch_user_state(run_queue: &mut RunQueue, previous: &Task, next: &Task) -> 
 pub fn start_program(space: Arc<AddressSpace>) -> Option<Arc<AddressSpace>> {
     let mut run_queue = this_cpu().run_queue.lock();
     let task = current();
-    space.activate();
+    space.activate(percpu::cpu_id());
     if let Some(left) = run_queue.active_space.replace(space.clone()) {
         left.deactivated();
     }
@@ -182,6 +192,7 @@ struct Previous {
 }
 
 impl Previous {
+    #[inline(always)]
     fn let_go(self) {
         if let Some(task) = self.task
             && self.moves
@@ -192,6 +203,7 @@ impl Previous {
 }
 
 /// Unlocks the queue that `switch` has locked.
+#[inline(always)]
 fn end_switch() -> Previous {
     let this: &'static PerCpu = this_cpu();
     // SAFETY: `switch` locked this CPU's queue and leaked the guard; this is the same CPU, and its continuation, so it
@@ -226,6 +238,6 @@ fn steal(own: &mut RunQueue) -> Option<Arc<Task>> {
 /// If the task that ends is still to be run.
 pub fn exit_current() -> ! {
     current().sched.state.store(BlockedState::Dead as u8, Ordering::Relaxed);
-    switch(this_cpu().run_queue.lock(), true);
+    switch(true);
     unreachable!("a dead task was run")
 }

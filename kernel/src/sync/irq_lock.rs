@@ -1,10 +1,11 @@
 //! A spinning lock that keeps interrupts out.
 
 use core::cell::UnsafeCell;
+use core::hint::spin_loop;
 use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use platform::IrqState;
-use spin::mutex::SpinMutex;
 
 use super::interrupts;
 
@@ -19,49 +20,61 @@ unsafe impl<T: Send> Sync for IrqLock<T> {}
 
 /// The lock without what it guards. Taken in hundreds of places, so it is called rather than inlined: directly, for a
 /// function between that knows what is guarded would cost more than it saves.
-struct RawLock(SpinMutex<()>);
+struct RawLock(AtomicU32);
+
+/// The bit of a [`RawLock`] that is held. A bit of a word, for it is set and tested by one instruction.
+const HELD: u32 = 1;
 
 impl RawLock {
+    /// Whether it was free, and is the caller's now.
+    #[inline(always)]
+    fn take(&self) -> bool {
+        self.0.fetch_or(HELD, Ordering::Acquire) & HELD == 0
+    }
+
     #[inline(never)]
     fn acquire(&self) -> IrqState {
+        self.acquire_inline()
+    }
+
+    #[inline(always)]
+    fn acquire_inline(&self) -> IrqState {
         let state = interrupts::save();
-        match self.0.try_lock() {
-            Some(guard) => {
-                core::mem::forget(guard);
-                state
-            }
-            None => self.acquire_contended(state),
-        }
+        if self.take() { state } else { self.acquire_contended(state) }
     }
 
     /// Apart, so that the other way needs no stack.
     #[cold]
     #[inline(never)]
     fn acquire_contended(&self, state: IrqState) -> IrqState {
-        core::mem::forget(self.0.lock());
-        state
-    }
-
-    fn try_acquire(&self) -> Option<IrqState> {
-        let state = interrupts::save();
-        match self.0.try_lock() {
-            Some(guard) => {
-                core::mem::forget(guard);
-                Some(state)
+        loop {
+            while self.0.load(Ordering::Relaxed) != 0 {
+                spin_loop();
             }
-            None => {
-                interrupts::restore(state);
-                None
+            if self.take() {
+                return state;
             }
         }
     }
 
-    /// # Safety
-    /// The caller stands for the lock's holder.
+    fn try_acquire(&self) -> Option<IrqState> {
+        let state = interrupts::save();
+        if !self.take() {
+            interrupts::restore(state);
+            return None;
+        }
+        Some(state)
+    }
+
+    #[inline(always)]
+    fn unlock(&self) {
+        self.0.store(0, Ordering::Release);
+    }
+
+    /// To be called by the lock's holder.
     #[inline(never)]
-    unsafe fn release(&self, state: IrqState) {
-        // SAFETY: the caller's promise.
-        unsafe { self.0.force_unlock() };
+    fn release(&self, state: IrqState) {
+        self.unlock();
         interrupts::restore(state);
     }
 }
@@ -75,13 +88,19 @@ pub struct IrqGuard<'a, T> {
 impl<T> IrqLock<T> {
     /// A lock that is free.
     pub const fn new(value: T) -> Self {
-        Self { raw: RawLock(SpinMutex::new(())), value: UnsafeCell::new(value) }
+        Self { raw: RawLock(AtomicU32::new(0)), value: UnsafeCell::new(value) }
     }
 
     /// Disables interrupts and takes the lock.
     #[inline(always)]
     pub fn lock(&self) -> IrqGuard<'_, T> {
         IrqGuard { lock: self, state: self.raw.acquire() }
+    }
+
+    /// As [`Self::lock`], for the few places that are run most.
+    #[inline(always)]
+    pub fn lock_inline(&self) -> IrqGuard<'_, T> {
+        IrqGuard { lock: self, state: self.raw.acquire_inline() }
     }
 
     /// Takes the lock if it is free.
@@ -95,8 +114,7 @@ impl<T> IrqLock<T> {
     /// # Safety
     /// The lock is held through such a guard, and the caller stands in for its owner.
     pub unsafe fn force_unlock(&self) {
-        // SAFETY: the caller's promise.
-        unsafe { self.raw.0.force_unlock() };
+        self.raw.unlock();
     }
 
     /// Where the value lies, for whoever stands in for the lock's owner.
@@ -122,8 +140,7 @@ impl<'a, T> IrqGuard<'a, T> {
 impl<T> Drop for IrqGuard<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
-        // SAFETY: the guard stands for the lock's holder, and is gone afterwards.
-        unsafe { self.lock.raw.release(self.state) };
+        self.lock.raw.release(self.state);
     }
 }
 

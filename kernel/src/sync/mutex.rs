@@ -50,6 +50,7 @@ impl<T> Mutex<T> {
     }
 
     #[cold]
+    #[inline(never)]
     fn lock_contended(&self) {
         // Once waiters may exist the lock is taken as contended, so that its release wakes the next.
         self.waiters

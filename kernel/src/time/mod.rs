@@ -27,7 +27,7 @@ pub use process_timers::{ProcessTimers, timer_signal_taken};
 pub use sleep::sleep_until;
 pub use source::{SourceClock, Start, TimerSource, TimerSpec};
 pub use timers::{
-    CpuTimers, TimerGuard, TimerHandle, TimerTarget, arm, arm_slice, armed_count, before_idle,
+    CpuTimers, TimerEvent, TimerGuard, TimerHandle, TimerTarget, arm, arm_slice, armed_count, before_idle,
     on_timer_interrupt, reserve as reserve_timers, shrink as shrink_timers, wake_at,
 };
 pub use wall::{realtime, realtime_offset, set_realtime};

@@ -5,7 +5,7 @@
 use alloc::collections::TryReserveError;
 use alloc::sync::Arc;
 use core::hint::spin_loop;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use platform::{CpuId, Nanoseconds};
 
@@ -55,9 +55,6 @@ const NO_TIMER: u64 = 0;
 /// One CPU's timers.
 pub struct CpuTimers {
     queue: TimerQueue<Timer>,
-    /// What the platform's event is armed for. Never later than the first timer; it may be earlier, which costs an
-    /// interrupt that does nothing but is cheaper than arming the event anew at every change.
-    event: Option<Nanoseconds>,
     last_id: u64,
     /// The timer whose function runs now, and its owner.
     running: u64,
@@ -70,13 +67,7 @@ const NOBODY: usize = 0;
 impl CpuTimers {
     /// No timer.
     pub const fn new() -> Self {
-        Self {
-            queue: TimerQueue::new(),
-            event: None,
-            last_id: NO_TIMER,
-            running: NO_TIMER,
-            running_for: NOBODY,
-        }
+        Self { queue: TimerQueue::new(), last_id: NO_TIMER, running: NO_TIMER, running_for: NOBODY }
     }
 
     /// Adds a timer to this CPU's. Context: this CPU's own timers, locked.
@@ -91,28 +82,60 @@ impl CpuTimers {
 
     /// Makes sure that the event comes no later than `deadline`.
     fn fire_by(&mut self, deadline: Nanoseconds) {
-        if self.event.is_none_or(|event| event > deadline) {
-            self.set_event(deadline);
+        let event = &this_cpu().timer_event;
+        if event.armed_for() > deadline {
+            event.arm(deadline);
         }
     }
 
     /// Arms the event for the first timer or the end of the slice and for nothing else.
     fn fire_at_next(&mut self, slice_end: Option<Nanoseconds>) {
         let first = self.queue.next_deadline();
+        let event = &this_cpu().timer_event;
         match first.into_iter().chain(slice_end).min() {
-            Some(next) if self.event != Some(next) => self.set_event(next),
+            Some(next) if event.armed_for() != next => event.arm(next),
             Some(_) => {}
-            None if self.event.is_some() => {
+            None if event.armed_for() != TimerEvent::NEVER => {
                 timer::disarm();
-                self.event = None;
+                event.note(TimerEvent::NEVER);
             }
             None => {}
         }
     }
+}
 
-    fn set_event(&mut self, deadline: Nanoseconds) {
+/// What the platform's event of a CPU is armed for. Never later than the CPU's first timer; it may be earlier, which costs
+/// an interrupt that does nothing but is cheaper than arming the event anew at every change.
+///
+/// Used by its own CPU only, with interrupts disabled; so the scheduler can look at it without the timers' lock.
+pub struct TimerEvent(AtomicU64);
+
+impl TimerEvent {
+    const NEVER: Nanoseconds = Nanoseconds(u64::MAX);
+
+    /// Not armed.
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(Self::NEVER.0))
+    }
+
+    #[inline(always)]
+    fn armed_for(&self) -> Nanoseconds {
+        Nanoseconds(self.0.load(Ordering::Relaxed))
+    }
+
+    fn note(&self, deadline: Nanoseconds) {
+        self.0.store(deadline.0, Ordering::Relaxed);
+    }
+
+    fn arm(&self, deadline: Nanoseconds) {
         timer::arm(deadline);
-        self.event = Some(deadline);
+        self.note(deadline);
+    }
+}
+
+impl Default for TimerEvent {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -147,7 +170,7 @@ impl TimerHandle {
     pub fn try_cancel(self) -> Cancelled {
         let Some(cpu) = percpu::of(self.cpu) else { return Cancelled::Gone };
         let mut timers = cpu.timers.lock();
-        // The event stays armed: see `CpuTimers::event`.
+        // The event stays armed: see [`TimerEvent`].
         let timer = timers.queue.cancel(self.handle);
         let running = timers.running == self.id;
         drop(timers);
@@ -229,7 +252,7 @@ pub fn on_timer_interrupt(from_user: bool) {
     let run_queue = this.run_queue.lock();
     let slice_end = sched::slice_expired(&run_queue, now);
     let mut timers = this.timers.lock();
-    timers.event = None;
+    this.timer_event.note(TimerEvent::NEVER);
     timers.fire_at_next(slice_end);
 }
 
@@ -237,7 +260,7 @@ fn run_expired(this: &PerCpu, now: Nanoseconds) {
     loop {
         let mut timers = this.timers.lock();
         // Nothing armed meanwhile need touch the event, which is armed once, at the end.
-        timers.event = Some(Nanoseconds::ZERO);
+        this.timer_event.note(Nanoseconds::ZERO);
         timers.running = NO_TIMER;
         timers.running_for = NOBODY;
         let Some((_, timer)) = timers.queue.pop_expired(now) else { return };
@@ -253,9 +276,11 @@ fn run_expired(this: &PerCpu, now: Nanoseconds) {
 
 /// The running task of this CPU has changed or another has begun to wait: makes sure that the event comes by the end of
 /// the slice. `run_queue` is this CPU's, locked.
-#[inline]
+#[inline(always)]
 pub fn arm_slice(run_queue: &RunQueue) {
-    if let Some(end) = run_queue.slice_end() {
+    if let Some(end) = run_queue.slice_end()
+        && this_cpu().timer_event.armed_for() > end
+    {
         this_cpu().timers.lock().fire_by(end);
     }
 }

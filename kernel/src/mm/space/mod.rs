@@ -16,7 +16,7 @@ pub use remap::Moving;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use platform::{CpuSet, FrameBatch, Message, PageRange, PhysFrame, Root, VirtAddr};
+use platform::{CpuId, CpuSet, FrameBatch, Message, PageRange, PhysFrame, Root, VirtAddr};
 
 use super::vma::UserRange;
 use super::{frames, shortage};
@@ -56,10 +56,11 @@ impl AddressSpace {
         self.layout.lock()
     }
 
-    /// Makes it this CPU's. What was active is still this CPU's too, until [`Self::deactivated`]. Context: interrupts
-    /// disabled.
-    pub fn activate(&self) {
-        self.cpus.fetch_or(CpuSet::one(cpu_id()).bits(), Ordering::SeqCst);
+    /// Makes it the one of `me`, this CPU. What was active is still this CPU's too, until [`Self::deactivated`]. Context:
+    /// interrupts disabled.
+    #[inline(always)]
+    pub fn activate(&self, me: CpuId) {
+        self.cpus.fetch_or(CpuSet::one(me).bits(), Ordering::SeqCst);
         paging::activate(self.root);
     }
 
