@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use super::device::{FileOps, Seek};
-use super::flags::{O_ACCMODE, O_APPEND, O_NOATIME, O_NONBLOCK, O_PATH, O_RDONLY, O_WRONLY, SETTABLE};
+use super::flags::{O_ACCMODE, O_APPEND, O_NOATIME, O_NONBLOCK, O_PATH, O_RDWR, O_WRONLY, SETTABLE};
 use super::inode::{Inode, InodeKind};
 use super::io::{IoDst, IoSrc};
 use super::locks::LockOwner;
@@ -150,7 +150,7 @@ impl OpenFile {
     /// EBADF.
     #[inline]
     pub fn check_readable(&self) -> KResult<()> {
-        if self.flags() & (O_ACCMODE | O_PATH) & !2 == O_RDONLY { Ok(()) } else { Err(Errno::EBADF) }
+        if self.is_readable() { Ok(()) } else { Err(Errno::EBADF) }
     }
 
     /// Whether it may be written.
@@ -159,9 +159,20 @@ impl OpenFile {
     /// EBADF.
     #[inline]
     pub fn check_writable(&self) -> KResult<()> {
+        if self.is_writable() { Ok(()) } else { Err(Errno::EBADF) }
+    }
+
+    /// [`O_RDONLY`] or [`O_RDWR`].
+    #[inline(always)]
+    fn is_readable(&self) -> bool {
+        self.flags() & (O_WRONLY | O_PATH) == 0
+    }
+
+    /// [`O_WRONLY`] or [`O_RDWR`]: one more of either has the bit of the latter, and of no other value.
+    #[inline(always)]
+    fn is_writable(&self) -> bool {
         let flags = self.flags();
-        let access = flags & O_ACCMODE;
-        if (access == O_WRONLY || access == 2) && flags & O_PATH == 0 { Ok(()) } else { Err(Errno::EBADF) }
+        ((flags & O_ACCMODE) + 1) & O_RDWR != 0 && flags & O_PATH == 0
     }
 
     /// Who gets its signals (`F_SETOWN`): a process, or a group if negative.
@@ -316,9 +327,7 @@ impl OpenFile {
     /// What could be done now without waiting.
     pub fn poll(&self) -> PollEvents {
         match (&self.kind, &self.inode().kind) {
-            (FileKind::Pipe, InodeKind::Fifo(pipe)) => {
-                pipe.poll(self.check_readable().is_ok(), self.check_writable().is_ok())
-            }
+            (FileKind::Pipe, InodeKind::Fifo(pipe)) => pipe.poll(self.is_readable(), self.is_writable()),
             (FileKind::Device(ops) | FileKind::Seekable(ops), _) => ops.poll(),
             (FileKind::Path, _) => PollEvents::NVAL,
             _ => PollEvents::READABLE | PollEvents::WRITABLE,
@@ -337,7 +346,7 @@ impl OpenFile {
     pub fn queues(&self, visit: &mut dyn FnMut(&WaitQueue)) {
         match (&self.kind, &self.inode().kind) {
             (FileKind::Pipe, InodeKind::Fifo(pipe)) => {
-                pipe.queues(self.check_readable().is_ok(), self.check_writable().is_ok(), visit);
+                pipe.queues(self.is_readable(), self.is_writable(), visit);
             }
             (FileKind::Device(ops) | FileKind::Seekable(ops), _) => ops.queues(visit),
             _ => {}
@@ -388,7 +397,7 @@ impl Drop for OpenFile {
         }
         match (&self.kind, &self.inode().kind) {
             (FileKind::Pipe, InodeKind::Fifo(pipe)) => {
-                pipe.close(self.check_readable().is_ok(), self.check_writable().is_ok());
+                pipe.close(self.is_readable(), self.is_writable());
             }
             (FileKind::Device(ops) | FileKind::Seekable(ops), _) => ops.released(self),
             _ => {}

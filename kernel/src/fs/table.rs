@@ -7,7 +7,7 @@ use super::file::OpenFile;
 use super::locks::LockOwner;
 use crate::errno::{Errno, KResult};
 use crate::process::{Resource, current};
-use crate::sync::SpinLock;
+use crate::sync::{SpinGuard, SpinLock};
 
 /// A descriptor.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -61,6 +61,12 @@ impl Slots {
             self.close_on_exec.resize(words, 0);
         }
         Ok(())
+    }
+
+    #[inline(always)]
+    fn file(&self, fd: Fd) -> Option<&Arc<OpenFile>> {
+        // There is no descriptor below 0, and no table with so many.
+        self.files.get(fd.0 as u32 as usize)?.as_ref()
     }
 
     fn lowest_from(&self, from: usize) -> usize {
@@ -121,6 +127,17 @@ impl Slots {
 #[derive(Default)]
 pub struct FileTable(SpinLock<Slots>);
 
+/// A [`FileTable`] that nobody changes. A spinning lock is held.
+pub struct LockedTable<'a>(SpinGuard<'a, Slots>);
+
+impl LockedTable<'_> {
+    /// The file that `fd` stands for, if any does.
+    #[inline(always)]
+    pub fn get(&self, fd: Fd) -> Option<Arc<OpenFile>> {
+        self.0.file(fd).cloned()
+    }
+}
+
 impl FileTable {
     /// Nothing open.
     pub fn empty() -> Arc<Self> {
@@ -151,12 +168,18 @@ impl FileTable {
     ///
     /// # Errors
     /// EBADF.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, fd: Fd) -> KResult<Arc<OpenFile>> {
-        match self.0.lock().files.get(fd.0 as u32 as usize) {
-            Some(Some(file)) => Ok(file.clone()),
-            _ => Err(Errno::EBADF),
+        match self.0.lock().file(fd) {
+            Some(file) => Ok(file.clone()),
+            None => Err(Errno::EBADF),
         }
+    }
+
+    /// Keeps the table as it is, to look for several files.
+    #[inline]
+    pub fn lock(&self) -> LockedTable<'_> {
+        LockedTable(self.0.lock())
     }
 
     /// Gives `file` the lowest free descriptor that is not below `from`, and below `limit`.
@@ -364,7 +387,6 @@ pub fn close(fd: Fd) -> KResult<()> {
 ///
 /// # Errors
 /// EBADF.
-#[inline]
 pub fn open_file(fd: Fd) -> KResult<Arc<OpenFile>> {
     current().process.files.lock().get(fd)
 }
@@ -373,10 +395,13 @@ pub fn open_file(fd: Fd) -> KResult<Arc<OpenFile>> {
 ///
 /// # Errors
 /// EBADF.
-#[inline]
 pub fn usable_file(fd: Fd) -> KResult<Arc<OpenFile>> {
-    let file = open_file(fd)?;
-    if file.is_path() { Err(Errno::EBADF) } else { Ok(file) }
+    let task = current();
+    let files = task.process.files.lock();
+    match files.0.lock().file(fd) {
+        Some(file) if !file.is_path() => Ok(file.clone()),
+        _ => Err(Errno::EBADF),
+    }
 }
 
 /// How many descriptors the running process may have.

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::Cell;
+use core::mem::MaybeUninit;
 
 use platform::Nanoseconds;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -116,16 +117,16 @@ fn read_entries(at: UserAddr, count: usize) -> KResult<Vec<Polled>> {
     polled.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
     let process = &current().process;
     while polled.len() < count {
-        let mut piece = [PollFd { fd: 0, events: 0, revents: 0 }; PIECE];
-        let piece = &mut piece[..PIECE.min(count - polled.len())];
-        at.offset((polled.len() * size_of::<PollFd>()) as u64).read_bytes(piece.as_mut_bytes())?;
-        let table = process.files.lock();
-        polled.extend(piece.iter().map(|&asked| Polled {
-            asked,
-            // There is no descriptor below 0.
-            file: table.get(Fd(asked.fd)).ok(),
-            events: Cell::default(),
-        }));
+        let mut piece = [MaybeUninit::uninit(); PIECE * size_of::<PollFd>()];
+        let piece = &mut piece[..PIECE.min(count - polled.len()) * size_of::<PollFd>()];
+        let piece = at.offset((polled.len() * size_of::<PollFd>()) as u64).read_uninit(piece)?;
+        let files = process.files.lock();
+        let table = files.lock();
+        for asked in piece.chunks_exact(size_of::<PollFd>()) {
+            let Ok(asked) = PollFd::read_from_bytes(asked) else { break };
+            // There is room, and no descriptor below 0.
+            polled.push(Polled { asked, file: table.get(Fd(asked.fd)), events: Cell::default() });
+        }
     }
     Ok(polled)
 }

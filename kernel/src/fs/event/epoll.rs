@@ -7,7 +7,8 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::ops::ControlFlow;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 use platform::Nanoseconds;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -191,6 +192,8 @@ pub struct Set {
     scan: Mutex<()>,
     /// Tasks in `epoll_wait(2)`.
     sleepers: WaitQueue,
+    /// How many they are, or are about to be.
+    sleeping: AtomicUsize,
     /// Those who watch the set as a file.
     watchers: WaitQueue,
     watched: AtomicBool,
@@ -215,6 +218,57 @@ impl Set {
         Some((item, file))
     }
 
+    /// Calls `visit` for each listed member, which is listed no more unless `visit` leaves it in its second argument; says
+    /// whether some are listed in the end.
+    #[inline(always)]
+    fn go_through(&self, mut visit: impl FnMut(Slot, &mut Option<Slot>) -> ControlFlow<()>) -> bool {
+        let _scan = self.scan.lock();
+        let mut again = None;
+        if let Some((mut slot, listed)) = self.ready.begin() {
+            for left in (0..listed).rev() {
+                if visit(slot, &mut again).is_break() || left == 0 {
+                    break;
+                }
+                let Some(next) = self.ready.next(again.take()) else { break };
+                slot = next;
+            }
+        }
+        self.ready.end(again)
+    }
+
+    /// Hands what is there of a member to `put`; `again` is its slot if it stays listed.
+    #[inline(always)]
+    fn report(
+        &self,
+        slot: Slot,
+        again: &mut Option<Slot>,
+        put: impl FnOnce(&Event) -> KResult<()>,
+    ) -> KResult<()> {
+        let Some((item, file)) = self.member(slot) else { return Ok(()) };
+        let events = item.ready_events(&file);
+        if events == 0 {
+            return Ok(());
+        }
+        if let Err(error) = put(&Event { events, data: item.data.load(Ordering::Relaxed) }) {
+            self.ready.put_back(slot);
+            return Err(error);
+        }
+        let manner = item.interest();
+        if manner & ONE_SHOT != 0 {
+            item.interest.store(manner & MANNER, Ordering::Release);
+        } else if manner & EDGE == 0 {
+            *again = Some(slot);
+        }
+        Ok(())
+    }
+
+    /// Whether somebody sleeps, or is about to, who may not have seen what the caller has listed: either this finds the
+    /// sleeper counted, or the sleeper, who is counted before the last look, finds the list filled.
+    fn has_sleepers(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.sleeping.load(Ordering::Relaxed) > 0
+    }
+
     /// The files that are sets themselves.
     pub(super) fn inner_sets(&self) -> Vec<Arc<OpenFile>> {
         let members = self.members.lock();
@@ -237,6 +291,7 @@ impl Epoll {
                 ready: ReadyList::new(),
                 scan: Mutex::new(()),
                 sleepers: WaitQueue::new(),
+                sleeping: AtomicUsize::new(0),
                 watchers: WaitQueue::new(),
                 watched: AtomicBool::new(false),
                 parents: SpinLock::new(Vec::new()),
@@ -354,7 +409,11 @@ impl Epoll {
                 Timeout::At(deadline) => Some(deadline),
             };
             let some = || (!self.set.ready.is_empty()).then_some(());
-            match self.set.sleepers.wait_until(deadline, some) {
+            self.set.sleeping.fetch_add(1, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            let waited = self.set.sleepers.wait_until(deadline, some);
+            self.set.sleeping.fetch_sub(1, Ordering::Relaxed);
+            match waited {
                 Ok(Some(())) => {}
                 Ok(None) => return Ok(0),
                 // Never restarted, whatever the handler's flags say.
@@ -367,73 +426,40 @@ impl Epoll {
     pub(super) fn collect(
         &self,
         room: usize,
-        put: impl FnMut(usize, &Event) -> KResult<()>,
+        mut put: impl FnMut(usize, &Event) -> KResult<()>,
     ) -> KResult<usize> {
         let set = &*self.set;
-        let scan = set.scan.lock();
-        let listed = set.ready.begin();
-        let result = Self::collect_listed(set, listed, room, put);
-        let left = set.ready.end();
-        drop(scan);
-        if left {
+        let mut count = 0;
+        let mut result = Ok(());
+        let left = set.go_through(|slot, again| {
+            result = set.report(slot, again, |event| {
+                put(count, event)?;
+                count += 1;
+                Ok(())
+            });
+            if count == room || result.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if left && set.has_sleepers() {
             // Others may want what is left, or what stays ready.
             set.sleepers.wake_one();
         }
-        result
-    }
-
-    fn collect_listed(
-        set: &Set,
-        listed: usize,
-        room: usize,
-        mut put: impl FnMut(usize, &Event) -> KResult<()>,
-    ) -> KResult<usize> {
-        let mut count = 0;
-        for _ in 0..listed {
-            if count == room {
-                break;
-            }
-            let Some(slot) = set.ready.next() else { break };
-            let Some((item, file)) = set.member(slot) else { continue };
-            let events = item.ready_events(&file);
-            if events == 0 {
-                continue;
-            }
-            let event = Event { events, data: item.data.load(Ordering::Relaxed) };
-            if let Err(error) = put(count, &event) {
-                set.ready.put_back(slot);
-                return if count > 0 { Ok(count) } else { Err(error) };
-            }
-            count += 1;
-            let manner = item.interest();
-            if manner & ONE_SHOT != 0 {
-                item.interest.store(manner & MANNER, Ordering::Release);
-            } else if manner & EDGE == 0 {
-                set.ready.add(slot);
-            }
-        }
-        Ok(count)
+        if count == 0 { result.map(|()| 0) } else { Ok(count) }
     }
 
     /// Whether a member is ready. Members that turn out not to be are listed no more.
     fn has_ready(&self) -> bool {
         let set = &*self.set;
-        if set.ready.is_empty() {
-            return false;
-        }
-        let _scan = set.scan.lock();
-        let listed = set.ready.begin();
         let mut found = false;
-        for _ in 0..listed {
-            let Some(slot) = set.ready.next() else { break };
-            let Some((item, file)) = set.member(slot) else { continue };
-            if item.ready_events(&file) != 0 {
+        if !set.ready.is_empty() {
+            set.go_through(|slot, _| {
+                found = set.member(slot).is_some_and(|(item, file)| item.ready_events(&file) != 0);
+                if !found {
+                    return ControlFlow::Continue(());
+                }
                 set.ready.put_back(slot);
-                found = true;
-                break;
-            }
+                ControlFlow::Break(())
+            });
         }
-        set.ready.end();
         found
     }
 }

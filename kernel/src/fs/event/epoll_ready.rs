@@ -31,20 +31,39 @@ impl List {
         self.order.len() + usize::from(self.scanned)
     }
 
-    /// Adds the slot unless it is there; says whether it was added.
-    fn add(&mut self, slot: Slot, first: bool) -> bool {
+    /// Notes that the slot is listed; says whether that is news.
+    #[inline(always)]
+    fn mark(&mut self, slot: Slot) -> bool {
         let Some(word) = self.listed.get_mut(slot.0 as usize / 64) else { return false };
         let bit = 1 << (slot.0 % 64);
-        if *word & bit != 0 {
-            return false;
-        }
+        let is_news = *word & bit == 0;
         *word |= bit;
-        if first {
-            self.order.push_front(slot)
-        } else {
-            self.order.push_back(slot)
+        is_news
+    }
+
+    /// Adds the slot at the end unless it is there; says whether it was added.
+    fn add(&mut self, slot: Slot) -> bool {
+        let is_news = self.mark(slot);
+        if is_news {
+            self.order.push_back(slot);
         }
-        true
+        is_news
+    }
+
+    #[inline(always)]
+    fn add_again(&mut self, slot: Option<Slot>) {
+        if let Some(slot) = slot {
+            self.add(slot);
+        }
+    }
+
+    #[inline(always)]
+    fn take(&mut self) -> Option<Slot> {
+        let slot = self.order.pop_front()?;
+        if let Some(word) = self.listed.get_mut(slot.0 as usize / 64) {
+            *word &= !(1 << (slot.0 % 64));
+        }
+        Some(slot)
     }
 }
 
@@ -81,7 +100,7 @@ impl ReadyList {
     #[inline]
     pub fn add(&self, slot: Slot) -> bool {
         let mut list = self.list.lock();
-        let added = list.add(slot, false);
+        let added = list.add(slot);
         self.pending.store(list.pending(), Ordering::Release);
         added
     }
@@ -89,33 +108,37 @@ impl ReadyList {
     /// Puts `slot` back where [`Self::next`] took it from.
     pub fn put_back(&self, slot: Slot) {
         let mut list = self.list.lock();
-        list.add(slot, true);
-        self.pending.store(list.pending(), Ordering::Release);
-    }
-
-    /// Begins to go through the entries; returns how many there are. One at a time.
-    pub fn begin(&self) -> usize {
-        let mut list = self.list.lock();
-        list.scanned = true;
-        self.pending.store(list.pending(), Ordering::Release);
-        list.order.len()
-    }
-
-    /// Takes the first entry out.
-    #[inline]
-    pub fn next(&self) -> Option<Slot> {
-        let mut list = self.list.lock();
-        let slot = list.order.pop_front()?;
-        if let Some(word) = list.listed.get_mut(slot.0 as usize / 64) {
-            *word &= !(1 << (slot.0 % 64));
+        if list.mark(slot) {
+            list.order.push_front(slot);
         }
         self.pending.store(list.pending(), Ordering::Release);
-        Some(slot)
     }
 
-    /// Ends what [`Self::begin`] began; says whether entries are left.
-    pub fn end(&self) -> bool {
+    /// Begins to go through the entries: takes the first out, and says how many there were. One at a time.
+    #[inline(always)]
+    pub fn begin(&self) -> Option<(Slot, usize)> {
         let mut list = self.list.lock();
+        list.scanned = true;
+        let entries = list.order.len();
+        let first = list.take();
+        self.pending.store(list.pending(), Ordering::Release);
+        Some((first?, entries))
+    }
+
+    /// Lists `again` anew, which was taken last and is still ready, and takes the next entry out.
+    pub fn next(&self, again: Option<Slot>) -> Option<Slot> {
+        let mut list = self.list.lock();
+        list.add_again(again);
+        let slot = list.take();
+        self.pending.store(list.pending(), Ordering::Release);
+        slot
+    }
+
+    /// Ends what [`Self::begin`] began, with the last entry as for [`Self::next`]; says whether entries are left.
+    #[inline(always)]
+    pub fn end(&self, again: Option<Slot>) -> bool {
+        let mut list = self.list.lock();
+        list.add_again(again);
         list.scanned = false;
         self.pending.store(list.pending(), Ordering::Release);
         !list.order.is_empty()
@@ -135,16 +158,19 @@ mod tests {
         assert!(ready.add(Slot(69)));
         assert!(ready.add(Slot(3)));
         assert!(!ready.add(Slot(69)));
-        assert_eq!(ready.begin(), 2);
-        assert_eq!(ready.next(), Some(Slot(69)));
+        assert_eq!(ready.begin(), Some((Slot(69), 2)));
         assert!(ready.add(Slot(69)), "what was taken may be listed again");
-        assert_eq!(ready.next(), Some(Slot(3)));
+        assert_eq!(ready.next(None), Some(Slot(3)));
         ready.put_back(Slot(3));
-        assert_eq!(ready.next(), Some(Slot(3)));
-        assert_eq!(ready.next(), Some(Slot(69)));
-        assert_eq!(ready.next(), None);
+        assert_eq!(ready.next(None), Some(Slot(3)));
+        assert_eq!(ready.next(Some(Slot(3))), Some(Slot(69)));
+        assert_eq!(ready.next(None), Some(Slot(3)), "what is listed anew comes last");
+        assert_eq!(ready.next(None), None);
         assert!(!ready.is_empty(), "nobody sleeps while the list is gone through");
-        assert!(!ready.end());
+        assert!(!ready.end(None));
         assert!(ready.is_empty());
+        assert_eq!(ready.begin(), None);
+        assert!(ready.end(Some(Slot(3))));
+        assert!(!ready.is_empty());
     }
 }
