@@ -6,6 +6,7 @@ use platform::{
     Access, BootInfo, CpuId, Exception, Interrupt, Kernel, Message, PhysFrame, TrapFrame, VirtAddr,
 };
 
+use crate::errno::Errno;
 use crate::hook::cpu;
 use crate::mm::{self, fault};
 use crate::percpu::this_cpu;
@@ -30,13 +31,10 @@ impl Kernel for Upcalls {
     fn system_call(frame: &mut TrapFrame) {
         interrupts::enable();
         frame.orig_rax = frame.rax;
-        let result = syscall::dispatch(&mut Call { frame });
-        frame.rax = result.unwrap_or_else(|error| {
-            if error.is_restart() {
-                signal::note_restart();
-            }
-            error.to_rax()
-        });
+        frame.rax = match syscall::dispatch(&mut Call { frame }) {
+            Ok(result) => result,
+            Err(error) => failed(error),
+        };
         interrupts::disable();
         let task = current();
         if task.has_work() || this_cpu().need_resched.load(Ordering::Relaxed) {
@@ -85,6 +83,15 @@ impl Kernel for Upcalls {
     fn free_table_frame(frame: PhysFrame) {
         mm::frames::free_table(frame);
     }
+}
+
+/// What a system call that failed leaves in RAX. Out of line, so that others need fewer registers.
+#[inline(never)]
+fn failed(error: Errno) -> u64 {
+    if error.is_restart() {
+        signal::note_restart();
+    }
+    error.to_rax()
 }
 
 /// How a task came into the kernel.

@@ -51,9 +51,19 @@ static TABLE: [Handler; TABLE_SIZE] = {
 /// Runs the system call that `call` asks for.
 #[inline]
 pub fn dispatch(call: &mut Call<'_>) -> SysResult {
-    if frames::may_be_short() {
-        shortage::admit(call.number())?;
-    }
+    if frames::may_be_short() { dispatch_short(call) } else { run(call) }
+}
+
+/// As [`dispatch`], when memory may be short.
+#[cold]
+#[inline(never)]
+fn dispatch_short(call: &mut Call<'_>) -> SysResult {
+    shortage::admit(call.number())?;
+    run(call)
+}
+
+#[inline(always)]
+fn run(call: &mut Call<'_>) -> SysResult {
     match TABLE.get(call.number()) {
         Some(handler) => handler(call),
         None => not_implemented(call),
@@ -64,6 +74,7 @@ pub fn dispatch(call: &mut Call<'_>) -> SysResult {
 static UNKNOWN_TO_LOG: AtomicU32 = AtomicU32::new(20);
 
 #[cold]
+#[inline(never)]
 fn not_implemented(call: &mut Call<'_>) -> SysResult {
     let left = UNKNOWN_TO_LOG.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
     if left.is_ok() {
