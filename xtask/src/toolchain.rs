@@ -84,14 +84,16 @@ impl ImageToolchain {
         Ok(None)
     }
 
-    /// Adds to a cargo command of this workspace what this toolchain needs to compile for [`IMAGE_TARGET`].
-    pub fn apply(&self, workspace: &Workspace, cargo: &mut Command) -> Result<()> {
+    /// Adds to a cargo command of this workspace what this toolchain needs to compile for [`IMAGE_TARGET`], and `more` flags
+    /// of the compiler.
+    pub fn apply(&self, workspace: &Workspace, cargo: &mut Command, more: &[&str]) -> Result<()> {
         cargo.args(["--target", IMAGE_TARGET]);
         // A panic names its place: where this machine keeps the crates is nothing that an image should depend on.
         let mut flags = vec![
             "--remap-path-scope=macro".to_owned(),
             renamed(&workspace.cargo_home.join("registry/src"), "registry"),
         ];
+        flags.extend(more.iter().map(ToString::to_string));
         if let Self::FromSource { rustc, linker } = self {
             cargo.arg("-Zbuild-std=core,alloc").env("RUSTC_BOOTSTRAP", "1");
             let compiler = rustc.as_deref().unwrap_or(Path::new("rustc"));

@@ -71,7 +71,7 @@ fn image_clippy(
         None => workspace.cargo("clippy", &workspace.target),
     };
     clippy.args(["--package", package, "--bin", executable]);
-    toolchain.apply(workspace, &mut clippy)?;
+    toolchain.apply(workspace, &mut clippy, &[])?;
     Ok(clippy)
 }
 

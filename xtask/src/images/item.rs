@@ -107,6 +107,16 @@ impl Item {
         matches!(self, Self::Image(_, Variant { dispatch: Dispatch::Patched, .. }))
     }
 
+    /// Flags of the compiler that other items are compiled without.
+    pub fn flags(self) -> &'static [&'static str] {
+        match self {
+            // At "z" next to nothing is inlined unless a threshold says so, and every accessor is a call. It would hold for
+            // the hypervisor too, and lower what is inlined there.
+            Self::Image(..) => &["-Cllvm-args=-inline-threshold=25"],
+            Self::Hypervisor | Self::Rom(_) => &[],
+        }
+    }
+
     /// Where it is kept; no two share it.
     pub fn path(self, workspace: &Workspace) -> PathBuf {
         match self {

@@ -70,7 +70,7 @@ fn make_now(
     if let Some(features) = item.features() {
         cargo.args(["--features", &features]);
     }
-    toolchain.apply(workspace, &mut cargo)?;
+    toolchain.apply(workspace, &mut cargo, item.flags())?;
     run(cargo.stdin(Stdio::null()))?;
 
     let linked = objects.join(IMAGE_TARGET).join(item.profile().directory()).join(item.executable());
