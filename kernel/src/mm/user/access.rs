@@ -6,86 +6,94 @@ use platform::VirtAddr;
 
 use crate::hook::cpu;
 
+/// As long as this exists, the routines below may reach user memory.
+struct UserAccess;
+
+impl UserAccess {
+    #[inline(always)]
+    fn begin() -> Self {
+        cpu::user_access_begin();
+        Self
+    }
+}
+
+impl Drop for UserAccess {
+    #[inline(always)]
+    fn drop(&mut self) {
+        cpu::user_access_end();
+    }
+}
+
 /// Copies from user memory; returns how many bytes were left when a fault ended it.
 ///
 /// # Safety
 /// `to` is writable for `length` bytes. `from` lies in the user half for that length.
 #[inline(always)]
 pub unsafe fn copy_in(to: *mut u8, from: VirtAddr, length: usize) -> usize {
-    cpu::user_access_begin();
+    let _access = UserAccess::begin();
     // SAFETY: one side is the caller's, the other lies in the user half, where a fault ends the copy.
-    let left = unsafe { copy_user(to, from.as_ptr(), length) };
-    cpu::user_access_end();
-    left
+    unsafe { copy_user(to, from.as_ptr(), length) }
 }
 
 /// Copies to user memory, which lies in the user half for that length; returns how many bytes were left when a fault
 /// ended it.
 #[inline(always)]
 pub fn copy_out(to: VirtAddr, from: &[u8]) -> usize {
-    cpu::user_access_begin();
+    let _access = UserAccess::begin();
     // SAFETY: one side is kernel memory of that length, the other lies in the user half, where a fault ends the copy.
-    let left = unsafe { copy_user(to.as_mut_ptr(), from.as_ptr(), from.len()) };
-    cpu::user_access_end();
-    left
+    unsafe { copy_user(to.as_mut_ptr(), from.as_ptr(), from.len()) }
 }
 
 /// Reads an aligned word of the user half in one piece; none after a fault.
 #[inline]
 pub fn load_word(at: VirtAddr) -> Option<u32> {
-    cpu::user_access_begin();
+    let _access = UserAccess::begin();
     // SAFETY: the address lies in the user half; a fault there ends the routine with an error.
     let result = unsafe { load_user_word(at.as_ptr()) };
-    cpu::user_access_end();
     (result >> 32 == 0).then_some(result as u32)
 }
 
 /// Reads a word of the user half; none after a fault.
 #[inline(always)]
 pub fn load(at: VirtAddr) -> Option<u64> {
-    cpu::user_access_begin();
+    let _access = UserAccess::begin();
     // SAFETY: the address lies in the user half; a fault there ends the routine with an error.
     let loaded = unsafe { load_user(at.as_ptr()) };
-    cpu::user_access_end();
     (loaded.failed == 0).then_some(loaded.value)
 }
 
 /// Writes 2 bytes of the user half; false after a fault.
 #[inline(always)]
 pub fn store_u16(at: VirtAddr, value: u16) -> bool {
-    cpu::user_access_begin();
+    let _access = UserAccess::begin();
     // SAFETY: the address lies in the user half; a fault there ends the routine with an error.
     let failed = unsafe { store_user_u16(at.as_mut_ptr(), value) };
-    cpu::user_access_end();
     failed == 0
 }
 
 /// Writes 4 bytes of the user half; false after a fault.
 #[inline(always)]
 pub fn store_u32(at: VirtAddr, value: u32) -> bool {
-    cpu::user_access_begin();
+    let _access = UserAccess::begin();
     // SAFETY: the address lies in the user half; a fault there ends the routine with an error.
     let failed = unsafe { store_user_u32(at.as_mut_ptr(), value) };
-    cpu::user_access_end();
     failed == 0
 }
 
 /// Writes 8 bytes of the user half; false after a fault.
 #[inline(always)]
 pub fn store_u64(at: VirtAddr, value: u64) -> bool {
-    cpu::user_access_begin();
+    let _access = UserAccess::begin();
     // SAFETY: the address lies in the user half; a fault there ends the routine with an error.
     let failed = unsafe { store_user_u64(at.as_mut_ptr(), value) };
-    cpu::user_access_end();
     failed == 0
 }
 
 /// Sets an aligned word of the user half to `new` if it is `old`; returns what it was, or none after a fault.
 pub fn compare_exchange(at: VirtAddr, old: u32, new: u32) -> Option<u32> {
-    cpu::user_access_begin();
+    let _access = UserAccess::begin();
     // SAFETY: the address lies in the user half; a fault there ends the routine with an error.
     let result = unsafe { compare_exchange_user(at.as_mut_ptr(), old, new) };
-    cpu::user_access_end();
     (result >> 32 == 0).then_some(result as u32)
 }
 
