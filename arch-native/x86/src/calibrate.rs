@@ -78,8 +78,9 @@ impl<R: Fn() -> u64> Reference<R> {
     }
 
     fn attempt(&self, apic_timer: impl Fn() -> u32) -> Attempt {
-        // Ticks are read first: a CPU that is away between the two has not seen a clock that stands still.
-        let (begin, first) = (ticks(), (self.read)());
+        // The clock is read before the ticks here, and after them in the loop: a CPU that is away between the two has not seen
+        // a clock that stands still.
+        let (first, begin) = ((self.read)(), ticks());
         loop {
             let waited = ticks().wrapping_sub(begin);
             if (self.read)() != first {

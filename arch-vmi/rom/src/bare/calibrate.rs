@@ -269,8 +269,9 @@ fn measure(reach: Reach, reference: Reference) -> Option<Rates> {
 fn attempt(reach: Reach, reference: Reference) -> Attempt {
     let read = || reference.read(reach);
     let count = || counted(reach);
-    // Ticks are read first: a CPU that is away between the two has not seen a reference that stands still.
-    let (begin, first) = (tsc(), read());
+    // The reference is read before the ticks here, and after them in the loop: a CPU that is away between the two has not seen
+    // a reference that stands still.
+    let (first, begin) = (read(), tsc());
     loop {
         let waited = tsc().wrapping_sub(begin);
         if read() != first {
