@@ -48,7 +48,7 @@ enum Violation {
     ResetLate,
 }
 
-const NAMES: [(&[u8], Violation); 32] = [
+const NAMES: [(&[u8], Violation); 31] = [
     (b"timer-early", Violation::TimerEarly),
     (b"timer-doubled", Violation::TimerDoubled),
     (b"wait-loses-wake-up", Violation::WaitLosesWakeUp),
@@ -80,7 +80,6 @@ const NAMES: [(&[u8], Violation); 32] = [
     (b"mask-ignored", Violation::MaskIgnored),
     (b"reasons-kept", Violation::ReasonsKept),
     (b"reset-late", Violation::ResetLate),
-    (b"reset-late-for-writes", Violation::ResetLate),
 ];
 
 /// The present violation's number; 0 for none.
