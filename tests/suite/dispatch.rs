@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result};
 
+use super::conformance::with_devices;
 use super::script;
 use crate::evidence::record;
 use crate::rom::Choice;
@@ -38,6 +39,7 @@ pub fn cases() -> Vec<Case> {
     }
     for machine in [(Native, "pc", 2), (Lguest, "pc", 1)] {
         let case = on(machine, Patched, "conformance").product(Product::Conformance).files(Files::None);
+        let case = if machine.0.has_devices() { with_devices(case) } else { case };
         cases.push(case.prints(ALL_PATCHED).prints(" passed, 0 failed").never_prints("FAILED").limit(180));
     }
     // An image whose record lacks sites is refused, and says how many.
