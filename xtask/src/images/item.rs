@@ -129,6 +129,12 @@ impl Item {
     /// Cargo's target directory for it. Cargo builds one thing at a time in each; what is for different backends has
     /// little in common, so each backend has its own.
     pub fn objects(self, workspace: &Workspace) -> PathBuf {
-        workspace.target.join("backends").join(self.backend().to_string())
+        let backend = self.backend();
+        let name = match self {
+            Self::Image(..) => backend.to_string(),
+            // With other flags: cargo would compile everything again each time they change.
+            Self::Hypervisor | Self::Rom(_) => format!("below-{backend}"),
+        };
+        workspace.target.join("backends").join(name)
     }
 }
